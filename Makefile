@@ -1,0 +1,37 @@
+# Everything runs in a virtual environment of the project's own, made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check slow long bench clean
+
+demo: $(READY)            ## train, explain and audit the bundled default; prints the report's path
+	$(BIN)/pellucid run
+
+test: $(READY)            ## the default tests (under three minutes)
+	$(BIN)/python -m pytest
+
+check: $(READY)           ## format, lint, types, documentation, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+slow: $(READY)            ## real training and other work of minutes
+	$(BIN)/python -m pytest -m slow
+
+long: $(READY)            ## tens of minutes
+	$(BIN)/python -m pytest -m long
+
+bench: $(READY)           ## the benchmark tables
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pellucid needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[test]'
+	@touch $(READY)

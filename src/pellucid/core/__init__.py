@@ -1,0 +1,1 @@
+"""What every room stands on: tables, checks, seeds, devices, errors. Imports nothing of ours."""

@@ -1,0 +1,39 @@
+"""The baseline that a bad explanation looks like."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pellucid.core.errors import UnsupportedError
+
+from . import masks
+from .method import method
+from .result import Found
+from .score import Score
+
+
+@method(
+    "baseline",
+    needs="nothing",
+    cost="0",
+    claims="class_blind",
+    mission="X25",
+    paper="Adebayo et al. 2018, sec. 1; Sobel & Feldman 1968",
+)
+def edge_detector(score: Score, x: Tensor) -> Found:
+    """Length of the Sobel gradient of the channel mean (for a sequence: of the length of its step in channel space).
+
+    It never looks at the model. A method whose maps are like it, or no better, has explained the picture, not the model.
+    """
+    if x.ndim == 4:
+        smooth, step = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0])
+        kernel = torch.stack([torch.outer(smooth, step), torch.outer(step, smooth)])[:, None].to(x) / 8
+        grey = torch.nn.functional.pad(x.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+        raw = torch.nn.functional.conv2d(grey, kernel).square().sum(1).sqrt()
+    elif x.ndim == 3:
+        ends = torch.cat([x[..., :1], x, x[..., -1:]], -1)
+        raw = ((ends[..., 2:] - ends[..., :-2]) / 2).square().sum(1).sqrt()
+    else:
+        raise UnsupportedError(f"a sample of shape {tuple(x.shape[1:])} has no edges", cure="Use it on images or sequences.")
+    return Found(masks.spread(raw, x), raw=raw)

@@ -1,0 +1,149 @@
+"""What a method answers: relevance, and everything needed to judge and repeat it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pellucid.core.errors import InputError
+from pellucid.core.table import FIGURES, METHODS
+
+from . import masks
+
+FORMAT = 1
+_TENSORS = ("relevance", "raw", "target", "score", "base", "gap")
+
+
+@dataclass
+class Found:
+    """What the body of a method returns; the decorator makes an ``Explanation`` of it.
+
+    ``raw`` is the map before any clipping or resizing, ``base`` the score of the baseline, ``counts`` numbers that only
+    the run knows (windows, references kept) and that the method's cost is stated in, ``details`` values per sample.
+    """
+
+    relevance: Tensor
+    raw: Tensor | None = None
+    base: Tensor | None = None
+    gap: Tensor | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Explanation:
+    """Relevance of the inputs for one score, with its origin.
+
+    relevance: the input's shape. raw: the method's own map (a CAM at its layer's resolution, with its sign), else None.
+    target: (B,) class indices, None for a target function. score: (B,) the explained number (``of``: logit or
+    probability). base: (B,) score of the baseline; gap: (B,) score - base - sum(relevance), where the method claims
+    completeness. passes: rows through the network per sample for this method beyond what it shared with others.
+    """
+
+    method: str
+    relevance: Tensor
+    raw: Tensor | None
+    target: Tensor | None
+    score: Tensor | None
+    of: str
+    base: Tensor | None = None
+    gap: Tensor | None = None
+    layer: str | None = None
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Tensor] = field(default_factory=dict)
+    passes: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    x: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def signed(self) -> bool:
+        """Whether negative relevance means evidence against the target."""
+        return "signed" in METHODS[self.method].facts["claims"]
+
+    def __len__(self) -> int:
+        return len(self.relevance)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self.relevance.cpu().numpy().astype(dtype) if dtype else self.relevance.cpu().numpy()
+
+    def map(self) -> Tensor:
+        """(B, *spatial): relevance summed over channels, with its sign; for saliency the maximum over channels."""
+        if METHODS[self.method].facts["channels"] == "max" and self.relevance.ndim > 2:
+            return self.relevance.amax(1)
+        return masks.collect(self.relevance)
+
+    def evidence(self) -> Tensor:
+        """(B, *spatial) in [0, 1]: the positive part of the map over its maximum; all zeros where nothing is positive."""
+        return masks.positive_share(self.map())
+
+    def show(self) -> Any:
+        """A figure of the samples beside their maps."""
+        if self.x is None:
+            raise InputError("the explanation was loaded without its samples", cure="Set .x to them, then call show().")
+        maps = {self.method: self.map().cpu().numpy()}
+        titles = [self._title(i) for i in range(len(self))]
+        if self.x.ndim == 4 and self.x.shape[1] in (1, 3):
+            shown = masks.unit(self.x).movedim(1, -1).cpu().numpy()
+            figure = FIGURES["heatmap_sheet"].value
+            return figure(
+                shown[..., 0] if shown.shape[-1] == 1 else shown, maps, signed={self.method: self.signed}, titles=titles
+            )
+        if self.x.ndim == 2:
+            names = [f"x{i}" for i in range(self.x.shape[1])]
+            return FIGURES["table_sheet"].value(self.x.cpu().numpy(), maps, names, titles=titles)
+        raise InputError(f"there is no figure for samples of shape {tuple(self.x.shape[1:])}", cure="Draw .map() yourself.")
+
+    def _title(self, i: int) -> str:
+        score = "" if self.score is None else f"{self.of} {self.score[i].item():.3g}"
+        return score if self.target is None else f"class {self.target[i].item()}, {score}"
+
+    def _repr_html_(self) -> str:
+        buffer = io.BytesIO()
+        self.show().savefig(buffer, format="png")
+        picture = base64.b64encode(buffer.getvalue()).decode()
+        return f'<img alt="{self.method}" src="data:image/png;base64,{picture}">'
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file; everything that is not a tensor goes into its header as JSON."""
+        path = Path(path)
+        tensors = {name: getattr(self, name) for name in _TENSORS if getattr(self, name) is not None}
+        tensors |= {f"details.{name}": value for name, value in self.details.items()}
+        rest = {name: getattr(self, name) for name in ("method", "of", "layer", "seed", "counts", "passes", "notes")}
+        rest["options"] = {
+            key: value for key, value in self.options.items() if isinstance(value, str | int | float | bool | None)
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = {"pellucid.explanation": json.dumps({"format": FORMAT, **rest})}
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=header)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Explanation:
+        """Read what ``save`` wrote (without the samples)."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads(file.metadata()["pellucid.explanation"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError("not a saved explanation", where=path, cure="Give a file that Explanation.save wrote.") from error
+        if header.pop("format") > FORMAT:
+            raise InputError("the explanation was written by a newer pellucid", where=path, cure="Upgrade pellucid to read it.")
+        details = {name.removeprefix("details."): t for name, t in tensors.items() if name.startswith("details.")}
+        return cls(**{name: tensors.get(name) for name in _TENSORS}, details=details, **header)  # type: ignore[arg-type]
+
+
+def joined(parts: list[Tensor | None]) -> Tensor | None:
+    """Batches one after another; None where a method gave none."""
+    kept = [part for part in parts if part is not None]
+    return torch.cat(kept) if len(kept) == len(parts) and kept else None

@@ -1,0 +1,1 @@
+"""Measures of an explanation: does it follow the model, and can it be trusted?"""
