@@ -1,0 +1,1 @@
+"""Networks that share their weights over the image."""

@@ -1,0 +1,1 @@
+"""Layers that torch lacks and two or more models use, and the table of activations."""
