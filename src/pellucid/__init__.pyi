@@ -1,9 +1,16 @@
 from .core.errors import InputError as InputError
+from .core.errors import MissingExtraError as MissingExtraError
 from .core.errors import PellucidError as PellucidError
 from .core.errors import UnsupportedError as UnsupportedError
+from .core.table import DATA as DATA
+from .core.table import MEASURES as MEASURES
+from .core.table import METHODS as METHODS
+from .core.table import MODELS as MODELS
 from .data.dataset import Data as Data
 from .data.reading import read as read
+from .data.splits import split as split
 from .evaluation.classification import evaluate_classification as evaluate_classification
+from .evaluation.multilabel import evaluate_multilabel as evaluate_multilabel
 from .evaluation.regression import evaluate_regression as evaluate_regression
 from .explanation.activation import grad_cam as grad_cam
 from .explanation.calibration import calibrate as calibrate
@@ -15,14 +22,24 @@ from .explanation.gradient import smoothgrad as smoothgrad
 from .explanation.libra_cam import libra_cam as libra_cam
 from .explanation.method import explain as explain
 from .explanation.perturbation import occlusion as occlusion
+from .explanation.reference_library import ReferenceLibrary as ReferenceLibrary
 from .explanation.reference_library import reference_library as reference_library
 from .explanation.result import Explanation as Explanation
 from .models.building import build as build
 from .models.description import describe as describe
+from .models.description import describe_text as describe_text
 from .quality.faithfulness import faithfulness as faithfulness
 from .quality.randomisation import cascading_randomisation as cascading_randomisation
+from .study.pipeline import resume as resume
+from .study.pipeline import run_study as run_study
+from .study.report import write_report as write_report
+from .study.run_directory import RunDirectory as RunDirectory
+from .study.specification import Study as Study
+from .study.specification import default_study as default_study
+from .study.specification import load_study as load_study
 from .training.batches import InMemory as InMemory
 from .training.finder import find_lr as find_lr
+from .training.history import History as History
 from .training.loop import train as train
 
 __version__: str

@@ -1,0 +1,140 @@
+"""How far a run's explanations can be trusted: faithfulness on test rows, and cascading randomisation of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.core import seeds
+from pellucid.core.errors import UnsupportedError
+from pellucid.core.table import METHODS
+from pellucid.explanation.calibration import calibrate
+from pellucid.explanation.method import explain
+from pellucid.explanation.reference_library import ReferenceLibrary
+from pellucid.explanation.result import Explanation
+from pellucid.quality.faithfulness import faithfulness
+from pellucid.quality.randomisation import cascading_randomisation
+
+from .explaining import Methods, explain_all, methods_of, with_library
+from .recall import data_of, facts_of, model_of, part_of, split_of, study_of, target_index
+from .run_directory import RunDirectory
+
+
+def audit(
+    run: RunDirectory,
+    *,
+    methods: Methods | None = None,
+    samples: int | None = None,
+    calibrated: bool | None = None,
+    randomisation_samples: int | None = None,
+) -> dict[str, Any]:
+    """Measure the methods on test rows drawn at random; what is not given is as the study says.
+
+    Writes quality.json and returns it: per method the curves of API, APD, IR and DR, the same for calibrated maps, and the
+    cascading randomisation with its verdict.
+    """
+    with run.stage("quality"):
+        asked = study_of(run).quality
+        methods = methods_of(run) if methods is None else methods
+        for name, options in methods.items():
+            METHODS[name].check_options(options)
+        value: dict[str, Any] = {
+            "calibrated": asked.calibrated if calibrated is None else calibrated,
+            "methods": {},
+            "refused": {},
+        }
+        n = asked.samples if samples is None else samples
+        m = asked.randomisation_samples if randomisation_samples is None else randomisation_samples
+        if facts_of(run)["task"] == "regression":
+            value["no faithfulness"] = "the measures compare probabilities of a class, and this model predicts a value"
+        elif n and methods:
+            _faithfulness(run, methods, n, value)
+        if m and methods:
+            _randomisation(run, methods, m, value)
+        run.write_json("quality.json", value)
+    result: dict[str, Any] = run.read_json("quality.json")
+    return result
+
+
+def _draw(run: RunDirectory, samples: int, purpose: str) -> Tensor:
+    """Prepared test rows, drawn at random without repetition."""
+    rows = torch.from_numpy(split_of(run)["test"])
+    order = torch.randperm(len(rows), generator=seeds.generator(study_of(run).seed, purpose))
+    return data_of(run).batch(rows[order[:samples].sort().values])[0]
+
+
+def _target(run: RunDirectory) -> int | None:
+    return target_index(facts_of(run), study_of(run).explanation.target)
+
+
+def _faithfulness(run: RunDirectory, methods: Methods, samples: int, value: dict[str, Any]) -> None:
+    x, model = _draw(run, samples, "samples for faithfulness"), model_of(run)
+    found, value["refused"] = explain_all(run, x, methods, _target(run))
+    value["samples"] = len(x)
+    for name, explanation in found.items():
+        target = explanation.target if explanation.target is not None else _target(run)
+        evidence = explanation.evidence()
+        measured = faithfulness(model, x, evidence, target=target).to_json()
+        if value["calibrated"]:
+            best = calibrate(model, x, evidence, target=target)
+            after = faithfulness(model, x, best.evidence, target=target, thresholds=(0.0,)).to_json()
+            measured |= {"calibrated": after["plain"], "threshold": float(best.threshold.mean())}
+        value["methods"].setdefault(name, {})["faithfulness"] = measured
+
+
+def _randomisation(run: RunDirectory, methods: Methods, samples: int, value: dict[str, Any]) -> None:
+    x, model = _draw(run, samples, "samples for randomisation"), model_of(run)
+    if len(x) < 2:
+        value["no randomisation"] = "it needs at least two test rows"
+        return
+    found, refused = explain_all(run, x, methods, _target(run))
+    value["refused"] |= refused
+    if not found:
+        return
+    target = next((e.target for e in found.values() if e.target is not None), None)
+    able = {name: with_library(run, name, methods[name]) for name in found}
+    maps = _maps(run, x, able, target if target is not None else _target(run))
+    try:
+        judged = cascading_randomisation(model, maps, seed=study_of(run).seed, original={n: e.map() for n, e in found.items()})
+    except UnsupportedError as error:
+        value["no randomisation"] = str(error)
+        return
+    value["randomisation samples"] = len(x)
+    for name, randomisation in judged.items():
+        value["methods"].setdefault(name, {})["randomisation"] = randomisation.to_json()
+
+
+def _maps(run: RunDirectory, x: Tensor, methods: Methods, target: Any) -> Callable[[nn.Module], dict[str, Tensor]]:
+    """Maps of the same rows and targets for any state of the model; references are seen through that same state."""
+    study = study_of(run)
+    layer, seed = study.explanation.layer, study.seed
+
+    def maps(model: nn.Module) -> dict[str, Tensor]:
+        ready = {name: _seen_by(run, model, options) for name, options in methods.items()}
+        found: dict[str, Explanation] = explain(model, x, ready, target=target, layer=layer, seed=seed)
+        return {name: explanation.map() for name, explanation in found.items()}
+
+    return maps
+
+
+def _seen_by(run: RunDirectory, model: nn.Module, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the library's activations made anew by ``model``, for the same training rows."""
+    library = options.get("library")
+    if not isinstance(library, ReferenceLibrary):
+        return dict(options)
+    seen: list[Tensor] = []
+    handle = model.get_submodule(library.layer).register_forward_hook(
+        lambda module, inputs, output: seen.append(output.detach())
+    )
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            for rows in torch.split(library.rows, 256):
+                model(part_of(run, "train").batch(rows)[0].to(device))
+    finally:
+        handle.remove()
+    return {**options, "library": dataclasses.replace(library, activations=torch.cat(seen).cpu())}
