@@ -36,7 +36,11 @@ class Entry(Generic[T]):
     def where(self) -> str:
         """``file:line`` of the definition."""
         value = inspect.unwrap(self.value)
-        return f"{inspect.getsourcefile(value)}:{inspect.getsourcelines(value)[1]}"
+        try:
+            line = inspect.getsourcelines(value)[1]
+        except OSError:  # a class made by a function has a file but no line of its own
+            line = 1
+        return f"{inspect.getsourcefile(value)}:{line}"
 
     def options(self) -> dict[str, inspect.Parameter]:
         """Keyword-only parameters of a function, every parameter of a class: what may be set from outside."""
