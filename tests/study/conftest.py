@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from study.tiny_studies import image_study, table_study
 
 from pellucid.study.pipeline import run_study
 from pellucid.study.run_directory import RunDirectory
 from pellucid.study.specification import load_study
+from study.tiny_studies import image_study, table_study
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def table_run(tmp_path_factory):
     return run_study(load_study(table_study(folder)), folder / "run").path
 
 
-@pytest.fixture()
+@pytest.fixture
 def own_table_run(table_run, tmp_path):
     """A copy of the table's run, beside a copy of its data, to be changed."""
     shutil.copytree(table_run.parent, tmp_path / "own")

@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from study.tiny_studies import everything_in
 
 from pellucid.core.errors import InputError
 from pellucid.study import recall
 from pellucid.study.run_directory import FORMAT, RunDirectory, plain
+from study.tiny_studies import everything_in
 
 
 def test_runs_are_numbered_and_never_overwritten(tmp_path, monkeypatch):
@@ -53,7 +53,8 @@ def test_a_folder_below_a_file_cannot_be_made(tmp_path):
     assert everything_in(tmp_path) == {"file": b"x"}
 
 
-def test_what_is_no_run(tmp_path):
+def test_what_is_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # runs in the current folder would be named
     with pytest.raises(InputError, match="no run '.*nix'. Make one"):
         RunDirectory.open(tmp_path / "nix")
     with pytest.raises(InputError, match="is not a run: it has no run.json"):
@@ -99,7 +100,9 @@ def test_files_are_replaced_as_a_whole(tmp_path, monkeypatch):
 
 def test_json_holds_plain_values_only(tmp_path):
     run = RunDirectory.create("x", tmp_path / "run")
-    run.write_json("v.json", {"a": np.float32(0.5), "b": torch.tensor([1, 2]), "c": float("nan"), 3: np.arange(2), "d": (True, None)})
+    run.write_json(
+        "v.json", {"a": np.float32(0.5), "b": torch.tensor([1, 2]), "c": float("nan"), 3: np.arange(2), "d": (True, None)}
+    )
     assert run.read_json("v.json") == {"a": 0.5, "b": [1, 2], "c": None, "3": [0, 1], "d": [True, None]}
     assert plain(float("inf")) is None
 

@@ -57,7 +57,12 @@ def test_little_is_enough_and_defaults_are_filled_in():
         (GOOD + "training:\n  objective: multiclas", "no objective 'multiclas'", 4, "Did you mean 'multiclass'?"),
         (GOOD + "training:\n  augment: [flip,\n    shft]", "no augmentation 'shft'", 5, "Did you mean 'shift'?"),
         (GOOD + "training:\n  schedule_options: {warm: 1}", "'one_cycle' has no option 'warm'", 4, "Did you mean 'warmup'?"),
-        (GOOD + "explanation:\n  methods:\n    - gradient\n    - gradcam", "no method 'gradcam'", 6, "Did you mean 'grad_cam'?"),
+        (
+            GOOD + "explanation:\n  methods:\n    - gradient\n    - gradcam",
+            "no method 'gradcam'",
+            6,
+            "Did you mean 'grad_cam'?",
+        ),
         (
             GOOD + "explanation:\n  methods:\n    smoothgrad:\n      sample: 3",
             "'smoothgrad' has no option 'sample'",
@@ -90,7 +95,9 @@ def test_a_path_starts_at_the_file(tmp_path):
 
 
 def test_the_resolved_study_is_a_study_and_moves_with_its_data(tmp_path):
-    study = parsed("data: {name: images, path: a/b}\nmodel: {name: lenet5}\nexplanation: {methods: [grad_cam]}\ntraining: {lr: 1e-5}")
+    study = parsed(
+        "data: {name: images, path: a/b}\nmodel: {name: lenet5}\nexplanation: {methods: [grad_cam]}\ntraining: {lr: 1e-5}"
+    )
     text = resolved_text(study, Path("/base/runs/x-1"))
     again = parse_study(YamlSource(text), folder=Path("/base/runs/x-1"))
     assert again == study

@@ -17,7 +17,9 @@ def test_numbers_as_people_write_them():
     assert value == {"a": 0.001, "b": 150.0, "c": -2e5, "d": 5.0, "e": "1e", "f": "1e-3"}
 
 
-@pytest.mark.parametrize("value", [{"a": "1e-3", "b": 1e-5, "c": [1, 2.5, None, True], "d": {"e": "no", "f": "ü: x"}}, {"a": []}])
+@pytest.mark.parametrize(
+    "value", [{"a": "1e-3", "b": 1e-5, "c": [1, 2.5, None, True], "d": {"e": "no", "f": "ü: x"}}, {"a": []}]
+)
 def test_what_is_dumped_is_read_back(value):
     assert YamlSource(dump(value)).value == value
 

@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 
-
 def write_images(folder: Path, each: int = 12) -> Path:
     """``left`` and ``right``: a bright bar on that side of a noisy 28 x 28 picture."""
     rng = np.random.default_rng(3)

@@ -15,7 +15,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, alone on standard output.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, e.g. runs/fashion_mnist-1.", show_default=False)]
-Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Images, or CSV files.", show_default=False)]
+Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Images, or CSV files.", show_default=False)]
 
 
 def verb(function: Verb) -> Verb:

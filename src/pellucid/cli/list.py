@@ -13,9 +13,7 @@ from .answers import Json, answer, columns, verb
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[KIND]", help="methods, models, measures, data, ... All kinds, if left out.", show_default=False
-        ),
+        typer.Argument(metavar="KIND", help="methods, models, measures, data, ... All kinds, if left out.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:

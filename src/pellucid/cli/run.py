@@ -20,7 +20,7 @@ def run(
     study: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[STUDY]", help="A study in YAML. Without one: LeNet-5 on a part of Fashion-MNIST.", show_default=False
+            metavar="STUDY", help="A study in YAML. Without one: LeNet-5 on a part of Fashion-MNIST.", show_default=False
         ),
     ] = None,
     out: Out = None,

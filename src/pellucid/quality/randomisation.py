@@ -126,7 +126,8 @@ def randomisable_layers(model: nn.Module) -> list[str]:
 
 def randomise(module: nn.Module, seed: int, name: str) -> None:
     """Draw the module's own parameters anew: by its own initialisation, else from a normal of their mean and spread."""
-    with seeds.scoped(seed, "randomise", name), torch.no_grad():
+    device = next(module.parameters()).device
+    with seeds.scoped(seed, "randomise", name, device=device), torch.no_grad():
         if callable(getattr(module, "reset_parameters", None)):
             module.reset_parameters()  # type: ignore[operator]
             return

@@ -61,13 +61,20 @@ TEST = "test"
 SAMPLES = f"explanations/{TEST}/samples.json"
 
 
-def suited(*, spatial: bool, flat: bool) -> list[str]:
-    """The methods of ``FIRST`` that fit: maps of a layer need one with ``spatial`` axes, edges no ``flat`` input."""
-    return [
-        name
-        for name in FIRST
-        if (spatial or METHODS[name].facts["needs"] != "layer") and not (flat and METHODS[name].family == "baseline")
-    ]
+def suited(*, spatial: bool, flat: bool, task: str) -> list[str]:
+    """The methods of ``FIRST`` that fit: maps of a layer need one with ``spatial`` axes, references need classes,
+    edges an input that is not ``flat``.
+    """
+
+    def fits(name: str) -> bool:
+        entry = METHODS[name]
+        if entry.facts["needs"] == "layer" and not spatial:
+            return False
+        if "library" in entry.options() and task != "classification":
+            return False
+        return not (flat and entry.family == "baseline")
+
+    return [name for name in FIRST if fits(name)]
 
 
 def methods_of(run: RunDirectory) -> Methods:
@@ -77,7 +84,7 @@ def methods_of(run: RunDirectory) -> Methods:
         axes = len(facts_of(run)["input_shape"])
         shapes = [row["output_shape"] for row in facts_of(run)["layers"]]
         spatial = any(len(shape) == axes > 1 and np.prod(shape[1:]) > 1 for shape in shapes)
-        return {name: {} for name in suited(spatial=spatial, flat=axes == 1)}
+        return {name: {} for name in suited(spatial=spatial, flat=axes == 1, task=facts_of(run)["task"])}
     return asked
 
 
@@ -86,15 +93,18 @@ def explain_all(
 ) -> tuple[dict[str, Explanation], dict[str, str]]:
     """Explanations by method, and the reason for each method that cannot explain this model."""
     model, study = model_of(run), study_of(run)
-    ready = {name: with_library(run, name, options) for name, options in methods.items()}
     common: dict[str, Any] = {"target": target, "layer": study.explanation.layer, "seed": study.seed}
-    if not ready:
-        return {}, {}
+    ready: dict[str, dict[str, Any]] = {}
+    found: dict[str, Explanation] = {}
+    refused: dict[str, str] = {}
+    for name, options in methods.items():
+        try:
+            ready[name] = with_library(run, name, options)
+        except UnsupportedError as error:
+            refused[name] = str(error)
     try:
-        return explain(model, x, ready, **common), {}
+        return (explain(model, x, ready, **common) if ready else {}), refused
     except UnsupportedError:
-        found: dict[str, Explanation] = {}
-        refused: dict[str, str] = {}
         for name, options in ready.items():
             try:
                 found |= explain(model, x, {name: options}, **common)
@@ -113,15 +123,24 @@ def library_of(run: RunDirectory) -> ReferenceLibrary:
     """References of the training part for Libra-CAM: built once, then read from the run."""
     if "library" not in run.memory:
         path = run.explanations / LIBRARY
-        if path.is_file():
-            run.memory["library"] = ReferenceLibrary.load(path)
-        else:
-            made = reference_library(model_of(run), part_of(run, "train"), layer=study_of(run).explanation.layer)
-            made.save(path.with_suffix(".part"))
-            os.replace(path.with_suffix(".part"), path)
-            run.memory["library"] = made
+        run.memory["library"] = ReferenceLibrary.load(path) if path.is_file() else _build_library(run, path)
     library: ReferenceLibrary = run.memory["library"]
     return library
+
+
+def _build_library(run: RunDirectory, path: Path) -> ReferenceLibrary:
+    if facts_of(run)["task"] != "classification":
+        what = "references are training rows of other classes, and this data has not one class per row"
+        raise UnsupportedError(what, cure="Use grad_cam.")
+    try:
+        made = reference_library(model_of(run), part_of(run, "train"), layer=study_of(run).explanation.layer)
+    except UnsupportedError:
+        raise
+    except InputError as error:  # a model that gets no row of some class right
+        raise UnsupportedError(error.what, cure=error.cure) from error
+    made.save(path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+    return made
 
 
 def choose(run: RunDirectory, samples: int) -> np.ndarray:

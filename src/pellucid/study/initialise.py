@@ -98,7 +98,7 @@ def _study(data: Data, path: Path) -> dict[str, Any]:
             "batch": batch,
             "augment": ["shift"] if image and rows < 5000 else [],
         },
-        "explanation": {"methods": suited(spatial=image, flat=data.kind == "table")},
+        "explanation": {"methods": suited(spatial=image, flat=data.kind == "table", task=data.task)},
     }
 
 

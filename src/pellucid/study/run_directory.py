@@ -138,9 +138,10 @@ class RunDirectory:
         return stage in self.header().get("stages", {})
 
     def finish(self, stage: str, seconds: float) -> None:
-        """Note that the stage is complete."""
+        """Note that the stage is complete; a report from before it has to be written again."""
         header = self.header()
-        self.write_json("run.json", header | {"stages": header.get("stages", {}) | {stage: round(seconds, 3)}})
+        done = {name: spent for name, spent in header.get("stages", {}).items() if name not in (stage, STAGES[-1])}
+        self.write_json("run.json", header | {"stages": done | {stage: round(seconds, 3)}})
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

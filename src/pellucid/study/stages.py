@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
-from pellucid.core import devices
+from pellucid.core import checks, devices
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.data.augmentation import augmenter
 from pellucid.data.dataset import Data
@@ -26,15 +27,33 @@ from pellucid.training.checkpoint import save_weights
 from pellucid.training.events import Listener
 from pellucid.training.history import History
 from pellucid.training.loop import train
-from pellucid.training.objectives import objective
+from pellucid.training.objectives import Objective, objective
+from pellucid.training.optimizers import optimizer
+from pellucid.training.schedules import schedule
 from pellucid.training.validation import predict, validation
 
 from .environment import environment
-from .recall import PARTS, data_of, device_of, facts_of, model_of, objective_of, part_of, split_of, study_of, untrained
+from .recall import (
+    PARTS,
+    data_of,
+    device_of,
+    facts_of,
+    model_of,
+    objective_of,
+    part_of,
+    split_of,
+    study_of,
+    target_index,
+    untrained,
+)
 from .run_directory import RunDirectory
 from .specification import AUTO, Study, resolved_text
 
 Tell = Callable[[str], None]
+
+
+# Task of the data -> the objectives that can learn it.
+OBJECTIVES_OF = {"classification": ("multiclass", "binary"), "multilabel": ("multilabel",), "regression": ("regression",)}
 
 
 class Interrupted(PellucidError):
@@ -58,12 +77,7 @@ def prepare(run: RunDirectory, study: Study) -> None:
             )
         data.fit(rows["train"])
         y = data.y[torch.from_numpy(rows["train"])]
-        known = (
-            {"classes": len(data.classes)}
-            if data.task == "classification" and study.training.objective in (AUTO, "multiclass")
-            else {}
-        )
-        goal = objective(study.training.objective, y, **(known | study.training.objective_options))
+        goal = _objective(study, data, y)
         if study.training.augment and data.kind != "image":
             raise InputError(f"augment is {list(study.training.augment)} for {data.kind} data", cure="Set augment: [].")
         model = build(
@@ -71,11 +85,38 @@ def prepare(run: RunDirectory, study: Study) -> None:
         )
         facts = _facts(data, study.data.options.get("path")) | {"outputs": goal.outputs(), "objective": goal.state()}
         facts["layers"] = [row.__dict__ for row in describe(model, data.input_shape)]
+        _check_ahead(study, model, facts)
         run.write_json("data.json", facts)
-        run.write_json("split.json", {**{p: r.tolist() for p, r in rows.items()}, "by": study.split.by, "notes": shared.notes})
+        run.write_json("split.json", {**{p: r.tolist() for p, r in rows.items()}, "by": shared.by, "notes": shared.notes})
         run.write_json("environment.json", environment(study.seed, str(devices.pick(study.training.device))))
         run.write_text("study.yaml", resolved_text(study, run.path))
         run.memory |= {"study": study, "data": data, "split": rows, "preparation": data.preparation}
+
+
+def _objective(study: Study, data: Data, y: torch.Tensor) -> Objective:
+    """The objective, fitted on the training targets ``y``; refused where it does not suit the task or lacks the best metric."""
+    name, options = study.training.objective, dict(study.training.objective_options)
+    suited = OBJECTIVES_OF[data.task]
+    if name != AUTO and name not in suited:
+        what = f"objective '{name}' for {data.task} of '{data.target}'"
+        raise InputError(what, where="training.objective", cure=f"Take {' or '.join(suited)}, or auto.")
+    if data.task == "classification" and name != "binary":
+        options = {"classes": len(data.classes)} | options
+    made = objective(name, y, **options)
+    if study.training.best != AUTO:
+        checks.one_of("training.best", study.training.best, made.metrics(torch.zeros(len(y), made.outputs()), y))
+    return made
+
+
+def _check_ahead(study: Study, model: nn.Module, facts: dict[str, Any]) -> None:
+    """What a later stage would refuse after an hour of training is refused now."""
+    t = study.training
+    optimizer(t.optimizer, list(model.parameters()), lr=t.lr, weight_decay=t.weight_decay, options=t.optimizer_options)
+    schedule(t.schedule, 1, t.schedule_options)
+    target_index(facts, study.explanation.target)
+    layer = study.explanation.layer
+    if layer is not None:
+        checks.one_of("explanation.layer", layer, [name for name, _ in model.named_modules() if name])
 
 
 def _facts(data: Data, path: str | None) -> dict[str, Any]:

@@ -35,16 +35,6 @@ def own_state(device: torch.device) -> Iterator[None]:
         deterministic.fill_uninitialized_memory = fill
 
 
-def reseed(seed: int, device: torch.device) -> None:
-    """Seed the CPU's and the device's generator; a hundredth of the cost of ``torch.manual_seed``, which seeds all."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-    elif device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
-
-
 @contextmanager
 def ctrl_c_waits() -> Iterator[Callable[[], bool]]:
     """In the main thread the first Ctrl-C only makes the yielded function true; the second raises ``KeyboardInterrupt``."""

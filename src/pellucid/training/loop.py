@@ -26,7 +26,7 @@ from . import objectives, optimizers, schedules
 from .batches import Batches, cut, placed, stream
 from .checkpoint import Checkpoint, put_weights, writable
 from .events import Event, Listener
-from .guards import ctrl_c_waits, modes_kept, own_state, reseed
+from .guards import ctrl_c_waits, modes_kept, own_state
 from .history import History, direction_known
 
 Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -123,7 +123,7 @@ class Run:
         if self.unchecked:
             self.objective.accept(y)
         place = (self.epoch, self.step)
-        reseed(seeds.derive(self.seed, "step", *place), self.device)
+        seeds.reseed(seeds.derive(self.seed, "step", *place), self.device)
         if self.augment is not None:
             x = self.augment(x, self.generator.manual_seed(seeds.derive(self.seed, "augment", *place)))
         self.update.at(self.done)
@@ -154,7 +154,7 @@ class Run:
             self.diverged("the weights became infinite or NaN")
         if self.validate is not None:
             self.model.eval()
-            reseed(seeds.derive(self.seed, "validate", self.epoch), self.device)
+            seeds.reseed(seeds.derive(self.seed, "validate", self.epoch), self.device)
             with torch.no_grad():
                 self.metrics = {name: float(value) for name, value in self.validate(self.model).items()}
         seconds = self.earlier + time.perf_counter() - self.opened
@@ -344,7 +344,7 @@ def train(
     if schedule != "constant":
         settings["epochs"] = epochs
     with own_state(place), modes_kept(model), ctrl_c_waits() as stop_asked:
-        reseed(seeds.derive(seed, "check"), place)
+        seeds.reseed(seeds.derive(seed, "check"), place)
         model.to(place, torch.float64 if precision == "float64" else None)
         x, y = data.batch(torch.arange(min(2, rows)))
         chosen.check(model, placed(x, place, real(precision)), placed(y, place))
