@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -72,13 +71,5 @@ def test_usage_errors_leave_with_2(pellucid):
 
 
 def test_a_reader_that_has_enough_is_no_traceback():
-    result = subprocess.run(
-        f"{sys.executable} -c 'from pellucid.cli.main import main; main()' list | head -1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert result.stdout == "methods\n"
-    assert "Traceback" not in result.stderr
-    assert "Error" not in result.stderr
+    command = f"{sys.executable} -c 'from pellucid.cli.main import main; main()' list schedules | true"
+    assert subprocess.run(command, shell=True, capture_output=True, text=True).stderr == ""

@@ -25,7 +25,7 @@ def test_train_then_the_other_verbs(here, pellucid):
     assert result.exit_code == 0
     assert "Trained for 4 epochs" in result.stdout
     assert pellucid("evaluate", "mine").exit_code == 0
-    assert pellucid("report", "mine").stdout == "mine/report.html\n"
+    assert json.loads(pellucid("report", "mine", "--json").stdout) == {"report": "mine/report.html"}
     result = pellucid("resume", "mine")
     assert result.exit_code == 0
     assert "Training" not in result.stderr
@@ -94,17 +94,12 @@ def test_list_and_where(pellucid):
 @pytest.mark.parametrize(
     ("words", "check"),
     [
-        (
-            ["run", "pets.yaml"],
-            lambda v: v["report"] == "runs/pets-1/report.html" and 0 <= v["headline"]["accuracy"]["value"] <= 1,
-        ),
         (["train", "pets.yaml"], lambda v: v["epochs"] == 4 and "report" not in v),
         (["resume", "run"], lambda v: v["resumed"] is False),
         (["evaluate", "run"], lambda v: v["test"]["samples"] == 16),
         (["predict", "run", "pets.csv"], lambda v: len(v) == 80 and set(v[0]["probabilities"]) == {"cat", "dog"}),
         (["explain", "run", "pets.csv", "-m", "gradient"], lambda v: len(v["methods"]["gradient"]["score"]) == 80),
         (["audit", "run", "--samples", "2"], lambda v: v["samples"] == 2),
-        (["report", "run"], lambda v: v["report"] == "run/report.html"),
         (["describe", "mlp"], lambda v: v["layers"][-1]["name"] == "head"),
         (["list"], lambda v: set(v) == set(LISTED)),
         (

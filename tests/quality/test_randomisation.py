@@ -12,6 +12,7 @@ from networks import DenseHead, GapLinear, Residual, network, samples
 from pellucid import explain
 from pellucid.core.errors import UnsupportedError
 from pellucid.quality.randomisation import (
+    Randomisation,
     cascading_randomisation,
     randomisable_layers,
     randomise,
@@ -95,3 +96,22 @@ def test_refusals():
         cascading_randomisation(nn.ReLU(), lambda m: {"m": torch.rand(2, 3, 3)})
     with pytest.raises(UnsupportedError, match="too few"):
         cascading_randomisation(network(GapLinear), maps(["gradient"], samples(GapLinear, 1), 0))
+
+
+@pytest.mark.parametrize(
+    ("end", "passed", "words"),
+    [
+        (0.1, True, "passes: "),
+        (0.4, True, "passes narrowly"),
+        (0.7, False, "depends more on the input"),
+        (1.0, False, "does not depend"),
+    ],
+)
+def test_verdicts_say_what_was_measured(end, passed, words):
+    """Chance 0.1: from there to 1 is the whole way."""
+    found = Randomisation(
+        ("a",), {k: np.array([end]) for k in ("ssim", "rank_absolute")}, dict.fromkeys(("ssim", "rank_absolute"), 0.1)
+    )
+    assert found.passed is passed
+    assert words in found.verdict
+    assert f"{100 * max(0, (end - 0.1) / 0.9):.0f} %" in found.verdict

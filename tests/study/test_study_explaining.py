@@ -183,7 +183,7 @@ def test_encoded_columns_are_added_up_to_theirs():
         ({"predicted": "cat", "probability": 0.871, "true": "cat", "explained": "cat"}, "cat 87 %"),
         ({"predicted": "cat", "probability": 0.871, "true": "dog", "explained": "dog"}, "cat 87 %; true: dog; explained: dog"),
         ({"predicted": 3.14159, "true": 3.0, "explained": "price"}, "3.142; true: 3"),
-        ({"predicted": "a|b", "true": [1.0, 1.0]}, "a|b"),
+        ({"predicted": "a|b", "true": [1.0, 1.0], "explained": "b"}, "a|b; explained: b"),
     ],
 )
 def test_titles(sample, words):

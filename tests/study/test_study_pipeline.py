@@ -100,7 +100,7 @@ def test_a_stopped_training_is_resumed_to_the_same_weights(table_run, tmp_path):
         stages.fit(run, listen=press)
     assert not run.finished("train")
     assert not run.model.exists()
-    pipeline.resume(RunDirectory.open(run.path))
+    stages.fit(RunDirectory.open(run.path), resume=True)
     assert run.model.read_bytes() == (table_run / "model.safetensors").read_bytes()
     assert [row["epoch"] for row in run.read_json("state/history.json")["rows"]] == [1, 2, 3, 4]
 

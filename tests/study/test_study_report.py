@@ -135,7 +135,9 @@ def test_a_run_without_data_has_no_report(tmp_path):
 
 def test_names_from_the_data_are_text_not_markup(tmp_path):
     """A class or column called like a tag must not become one."""
-    path = table_study(tmp_path)
+    path = table_study(
+        tmp_path, **{"{samples: 3}": "{samples: 2, methods: [gradient]}", "{samples: 4, ran": "{samples: 0, ran"}
+    )
     csv = tmp_path / "pets.csv"
     csv.write_text(csv.read_text().replace("colour", "<script>alert(1)</script>").replace("cat", "<b>cat & dog</b>"))
     run = pipeline.run_study(load_study(path), tmp_path / "run")

@@ -23,6 +23,12 @@ from .explaining import Methods, explain_all, methods_of, with_library
 from .recall import data_of, facts_of, model_of, part_of, split_of, study_of, target_index
 from .run_directory import RunDirectory
 
+# Tasks whose answers are no probabilities of classes that exclude one another.
+UNFIT = {
+    "regression": "the measures compare probabilities of a class, and this model predicts a value",
+    "multilabel": "the measures compare probabilities of classes that exclude one another, and this model gives labels side by side",
+}
+
 
 def audit(
     run: RunDirectory,
@@ -49,8 +55,8 @@ def audit(
         }
         n = asked.samples if samples is None else samples
         m = asked.randomisation_samples if randomisation_samples is None else randomisation_samples
-        if facts_of(run)["task"] == "regression":
-            value["no faithfulness"] = "the measures compare probabilities of a class, and this model predicts a value"
+        if facts_of(run)["task"] in UNFIT:
+            value["no faithfulness"] = UNFIT[facts_of(run)["task"]]
         elif n and methods:
             _faithfulness(run, methods, n, value)
         if m and methods:

@@ -63,7 +63,7 @@ def title(sample: Mapping[str, Any]) -> str:
     if truth is not None and truth != predicted and not isinstance(truth, list):
         words += f"; true: {truth:.4g}" if isinstance(truth, float) else f"; true: {truth}"
     explained = sample.get("explained")
-    if explained not in (None, predicted) and "probability" in sample:
+    if explained not in (None, predicted) and isinstance(predicted, str):
         words += f"; explained: {explained}"
     return words
 
