@@ -59,3 +59,7 @@ for _name, _verb in VERBS.items():
 def main() -> None:
     """Entry point of the ``pellucid`` command."""
     app(prog_name="pellucid")
+
+
+if __name__ == "__main__":
+    main()

@@ -116,7 +116,7 @@ class Randomisation:
 
 
 def _left(end: float, chance: float) -> float:
-    return (end - chance) / (1 - chance) if chance < 1 else 1.0
+    return float((end - chance) / (1 - chance)) if chance < 1 else 1.0
 
 
 def randomisable_layers(model: nn.Module) -> list[str]:

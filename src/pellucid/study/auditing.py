@@ -26,7 +26,7 @@ from .run_directory import RunDirectory
 # Tasks whose answers are no probabilities of classes that exclude one another.
 UNFIT = {
     "regression": "the measures compare probabilities of a class, and this model predicts a value",
-    "multilabel": "the measures compare probabilities of classes that exclude one another, and this model gives labels side by side",
+    "multilabel": "the measures compare probabilities of classes that exclude one another, not of labels side by side",
 }
 
 
