@@ -109,7 +109,7 @@ def test_a_stopped_training_is_resumed_to_the_same_weights(table_run, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_same_weights(tmp_path):
-    study = table_study(tmp_path, **{"epochs: 4, batch: 16": "epochs: 400, batch: 4, save_every: 0.1"})
+    study = table_study(tmp_path, **{"epochs: 4, batch: 16": "epochs: 150, batch: 4, save_every: 0.1"})
     undisturbed = tmp_path / "undisturbed"
     subprocess.run([*COMMAND, "train", study, "--out", undisturbed], check=True, capture_output=True)
     for number in range(3):

@@ -60,7 +60,7 @@ for _name, _verb in VERBS.items():
 def main() -> None:
     """Entry point of the ``pellucid`` command."""
     # OpenMP's threads wait for one another in a busy loop by default. With another program on the same two cores the
-    # bundled study then took over 180 s instead of 36 s; asleep they cost nothing. Read by torch when it is imported.
+    # training of the bundled study then took over 180 s; with threads that sleep it took 36 s. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     app(prog_name="pellucid")
 
