@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Threads that wait for one another sleep: on a busy machine they would otherwise take each other's processor.
+export OMP_WAIT_POLICY ?= passive
 READY := $(VENV)/.ready
 
 .PHONY: demo test check slow long bench clean

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from networks import Dense, GapLinear, Sequence, network, samples
-from pellucid import explain, integrated_gradients, occlusion
+from pellucid import explain, gradient, integrated_gradients, occlusion, reference_library
 from pellucid.core.errors import InputError
 from pellucid.explanation import masks
 
@@ -46,6 +46,18 @@ def test_probability_is_explained_where_asked():
     expected = torch.autograd.grad(model(leaf).softmax(1)[:, 0].sum(), leaf)[0]
     torch.testing.assert_close(found.raw, expected, rtol=0, atol=1e-12)
     assert found.of == "probability"
+
+
+def test_an_option_that_lets_negative_values_through_makes_the_map_signed():
+    found = explain(network(GapLinear), samples(GapLinear), {"gradient": {"absolute": False}, "grad_cam": {"relu": False}})
+    assert all(e.signed for e in found.values())
+    assert not gradient(network(GapLinear), samples(GapLinear)).signed
+    found["gradient"].show()
+
+
+def test_labels_side_by_side_have_no_contrast():
+    with pytest.raises(InputError, match="one class index per sample"):
+        reference_library(network(GapLinear), samples(GapLinear, 4), torch.ones(4, 5))
 
 
 def test_maps():

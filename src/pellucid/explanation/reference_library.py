@@ -132,6 +132,8 @@ def reference_library(
             xs, ys = samples.batch(part)
             answers += over_batches(model, prepare(model, xs), run, batch=batch)
             labels.append(torch.as_tensor(ys))
+            if labels[-1].ndim != 1 or labels[-1].is_floating_point():
+                raise InputError(f"labels of shape {tuple(labels[-1].shape)}", cure="Give one class index per sample.")
         return torch.cat(answers).cpu(), torch.cat(labels).cpu()
 
     index, low = _lowest(*scan(torch.arange(len(samples)), probabilities), references)

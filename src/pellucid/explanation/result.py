@@ -68,8 +68,8 @@ class Explanation:
 
     @property
     def signed(self) -> bool:
-        """Whether negative relevance means evidence against the target."""
-        return "signed" in METHODS[self.method].facts["claims"]
+        """Whether negative relevance means evidence against the target; also where an option let negative values through."""
+        return "signed" in METHODS[self.method].facts["claims"] or bool((self.relevance < 0).any())
 
     def __len__(self) -> int:
         return len(self.relevance)
