@@ -117,3 +117,11 @@ def test_what_holds_for_any_prediction(pairs):
     plain = report.to_json()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert [name for name, *_ in report.headline()][:3] == ["rmse", "mae", "r2"]
+
+
+def test_a_constant_has_no_correlation():
+    """Its standard deviation may round to something above 0, and once gave a correlation of 1.97."""
+    y = np.random.default_rng(0).uniform(25, 346, 90)
+    assert np.isnan(r.correlation(y, np.full(90, y.mean())))
+    assert np.isnan(r.correlation(np.full(90, 1.1), y))
+    assert r.correlation(y, 2 * y + 1) == pytest.approx(1)

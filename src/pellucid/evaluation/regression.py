@@ -66,7 +66,9 @@ def max_error(y: ArrayLike, predicted: ArrayLike) -> float:
 def correlation(y: ArrayLike, predicted: ArrayLike) -> float:
     """Pearson's correlation of ``y`` and ``f``; not a number if either is constant."""
     truth, values = inputs.regression(y, predicted)
-    return _slope(values, truth) * float(values.std() / truth.std()) if truth.std() > 0 else float("nan")
+    if not (np.ptp(truth) and np.ptp(values)):  # the range is exactly 0 there, the standard deviation only nearly
+        return float("nan")
+    return _slope(values, truth) * float(values.std() / truth.std())
 
 
 @MEASURES.add("evaluation", task="regression", larger_is_better=None, mission="L3")
