@@ -241,7 +241,7 @@ def described(e: Explanation) -> dict[str, Any]:
         gap = float(e.gap.abs().max())
         share = float((e.gap.abs() / (e.score - e.base).abs().clamp(min=1e-12)).max())
     return {
-        "signed": e.signed or bool((e.map() < 0).any()),
+        "signed": e.signed,
         "layer": e.layer,
         "options": plain,
         "passes": e.passes,
