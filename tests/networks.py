@@ -63,6 +63,81 @@ class Sequence(nn.Module):
         return self.head(self.features(x).flatten(1))
 
 
+class Volume(nn.Module):
+    """Three-dimensional convolution, pooled and linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool3d(2))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3, 4)))
+
+
+class Concatenated(nn.Module):
+    """Branches put side by side, growing features, batch norm before the convolution, ReLU as a function and in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm, self.grow = nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3, padding=1, bias=False)
+        self.one, self.five = nn.Conv2d(7, 3, 1), nn.Conv2d(7, 3, 5, padding=2)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.cat([x, self.grow(torch.relu(self.norm(x)))], 1)
+        x = nn.functional.max_pool2d(x, 2)
+        x = torch.relu_(torch.cat([self.one(x), self.five(x)], 1))
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Block(nn.Module):
+    """Self-attention and a GELU network, each behind a layer norm and added to its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.before(x)).chunk(3, 2)
+        x = x + self.out((q @ k.transpose(1, 2) / q.shape[2] ** 0.5).softmax(2) @ v)
+        return x + self.mlp(self.after(x))
+
+
+class Transformer(nn.Module):
+    """Patches of an image, a class token that the head reads, two blocks; the image is wider than high."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 6, 4, 4)
+        self.token, self.position = nn.Parameter(torch.randn(1, 1, 6)), nn.Parameter(torch.randn(1, 7, 6))
+        self.blocks = nn.Sequential(Block(6), Block(6))
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), tokens], 1) + self.position
+        return self.head(self.blocks(tokens)[:, 0])
+
+
+class TwoInputs(nn.Module):
+    """An image, a row of numbers beside it, and a class of sample that is looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+        self.row, self.kind = nn.Linear(5, 4), nn.Embedding(3, 4)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, image: Tensor, row: Tensor, kind: Tensor) -> Tensor:
+        seen = self.features(image).mean((2, 3))
+        return self.head(torch.cat([seen, torch.tanh(self.row(row)), self.kind(kind[:, 0])], 1))
+
+
 class Dense(nn.Module):
     """A network for rows of a table."""
 
@@ -74,7 +149,16 @@ class Dense(nn.Module):
         return self.net(x)
 
 
-SHAPES = {GapLinear: (1, 8, 8), DenseHead: (1, 8, 8), Residual: (1, 8, 8), Sequence: (4, 12), Dense: (7,)}
+SHAPES = {
+    GapLinear: (1, 8, 8),
+    DenseHead: (1, 8, 8),
+    Residual: (1, 8, 8),
+    Sequence: (4, 12),
+    Dense: (7,),
+    Volume: (1, 4, 6, 6),
+    Concatenated: (3, 8, 8),
+    Transformer: (1, 8, 12),
+}
 
 
 def network(kind: type[nn.Module], seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:

@@ -120,20 +120,28 @@ def test_more_checks(tmp_path):
         checks.existing(tmp_path / "measurements.csv", kind="folder")
 
 
-def test_batches_are_halved_when_memory_runs_out():
+def cpu_out_of_memory(message):
+    return RuntimeError(f"[enforce fail] DefaultCPUAllocator: can't allocate memory: {message}")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, cpu_out_of_memory])
+def test_batches_are_halved_when_memory_runs_out(error):
     done, tried = [], []
 
-    def run(start, stop, rows):
+    def run(start, stop):
         tried.append(stop - start)
         if stop - start > 3:
-            raise torch.OutOfMemoryError("too much")
+            raise error("too much")
         done.extend(range(start, stop))
+        return stop - start
 
-    devices.chunks(10, 8, run)
+    assert [rows for _, rows in devices.halving(10, 8, run)] == [2, 2, 2, 2, 2]
     assert done == list(range(10))
     assert tried == [8, 4, 2, 2, 2, 2, 2]
     with pytest.raises(torch.OutOfMemoryError):
-        devices.chunks(2, 2, lambda a, b, r: (_ for _ in ()).throw(torch.OutOfMemoryError("never fits")))
+        list(devices.halving(2, 2, lambda a, b: (_ for _ in ()).throw(torch.OutOfMemoryError("never fits"))))
+    with pytest.raises(RuntimeError, match="something else"):
+        list(devices.halving(2, 2, lambda a, b: (_ for _ in ()).throw(RuntimeError("something else"))))
 
 
 def test_devices():

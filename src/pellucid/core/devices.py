@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 
 from pellucid.core.checks import one_of
 from pellucid.core.errors import InputError
 
+R = TypeVar("R")
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
 # Bytes that one pass over a batch may hold on a CPU; an accelerator gives half of what is free.
@@ -17,6 +19,8 @@ CPU_BUDGET = 1 << 30
 # A convolutional network at 224 x 224 holds about 100 to 200 times its input's bytes in activations.
 BYTES_PER_INPUT_BYTE = 200
 MOST_ROWS = 256
+# Rows of the part behind a layer: small each, so that more of them fill a batch.
+MOST_TAIL_ROWS = 1024
 
 
 def pick(device: str | torch.device | None = None) -> torch.device:
@@ -52,17 +56,25 @@ def rows_that_fit(row: torch.Tensor) -> int:
     return int(max(1, min(MOST_ROWS, budget // bytes_each)))
 
 
-def chunks(total: int, rows: int, run: Callable[[int, int, int], None]) -> None:
-    """Call ``run(start, stop, rows)`` over ``range(total)``, halving ``rows`` when memory runs out instead of failing."""
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is an allocation that failed, on an accelerator or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def halving(total: int, rows: int, run: Callable[[int, int], R]) -> Iterator[tuple[int, R]]:
+    """``rows`` and ``run(start, stop)`` over ``range(total)``, with half the rows whenever memory runs out, down to one."""
     start = 0
     while start < total:
         stop = min(total, start + rows)
         try:
-            run(start, stop, rows)
-        except torch.OutOfMemoryError:
-            if rows == 1:
+            result = run(start, stop)
+        except (RuntimeError, MemoryError) as error:
+            if stop - start == 1 or not out_of_memory(error):
                 raise
-            rows //= 2
-            torch.cuda.empty_cache()
+            rows = (stop - start) // 2
         else:
             start = stop
+            yield rows, result
+            continue
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -12,7 +12,10 @@ from torch import Tensor
 from pellucid.core.errors import InputError
 
 from . import masks
-from .score import Model, Score, Target, over_batches, prepare
+from .borrowing import Model
+from .inputs import prepare
+from .score import Score, over_batches
+from .targets import Target
 
 # 0, 0.1 ... 0.9. A cut at 1 would keep the single largest value only (METHODS A.4), so it is no candidate.
 THRESHOLDS = tuple(i / 10 for i in range(10))

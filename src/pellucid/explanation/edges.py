@@ -20,6 +20,7 @@ from .score import Score
     claims="class_blind",
     mission="X25",
     paper="Adebayo et al. 2018, sec. 1; Sobel & Feldman 1968",
+    reading="The picture's own edges, without any model: a method whose maps look like this has explained the picture only.",
 )
 def edge_detector(score: Score, x: Tensor) -> Found:
     """Length of the Sobel gradient of the channel mean (for a sequence: of the length of its step in channel space).

@@ -23,6 +23,7 @@ from .score import Score
     cost="F + H + references * F + thresholds * F",
     mission="X24",
     paper="Lee & Han 2022, IJCAI, pp. 3185-3191",
+    reading="What this input has and look-alikes of other classes lack, cut where the network is surest of what is left.",
 )
 def libra_cam(
     score: Score,
@@ -86,7 +87,7 @@ def libra_cam(
         if calibrated:
             found = threshold_calibration(score, mean)
             evidence, details["threshold"], counted = found.evidence, found.threshold, len(THRESHOLDS)
-    counts = {"references": references, "thresholds": counted}
+    counts = {"references": float(references), "thresholds": float(counted)}
     return Found(on_the_input(evidence, x), raw=base, counts=counts, details=details)
 
 

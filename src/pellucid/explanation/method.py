@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,8 +14,13 @@ from pellucid.core.checks import finite
 from pellucid.core.errors import InputError, PellucidError
 from pellucid.core.table import METHODS
 
+from .borrowing import Model, borrowed
+from .inputs import Inputs, inputs_of
+from .layers import Layer, find_layers
 from .result import Explanation, Found, joined
-from .score import Model, Passes, Score, Target, borrowed, find_layer, over_batches, prepare
+from .score import Passes, Score, over_batches
+from .tail import Tail
+from .targets import Target
 
 CLAIMS = ("signed", "complete", "zero_at_baseline", "sampled", "class_blind")
 # What a method asks of the network. Methods asked for together run in this order, so that a pass which also
@@ -26,7 +31,15 @@ Body = Callable[..., Tensor | Found]
 
 
 def method(
-    family: str, *, cost: str, paper: str, needs: str, claims: str = "", channels: str = "sum", mission: str = ""
+    family: str,
+    *,
+    cost: str,
+    paper: str,
+    needs: str,
+    reading: str,
+    claims: str = "",
+    channels: str = "sum",
+    mission: str = "",
 ) -> Callable[[Body], Any]:
     """Make a method of ``body(score, x, *, options)`` and enter it in the table.
 
@@ -34,16 +47,19 @@ def method(
     progress=None, **options)`` and returns an ``Explanation`` whose relevance has the shape of ``x``:
 
     - model: any torch module (or, for methods that need scores only, any function) from (B, ...) to (B, K).
-    - x: (B, ...) tensor or array; moved to the model's device and precision, never changed.
+    - x: (B, ...) tensor or array, moved to the model's device and precision, never changed; for a model with several inputs
+      a tuple of them. Gradient methods explain all inputs of real numbers, all others the first with spatial axes.
     - target: class index, one index per sample, or a function of the model's answer that returns (B,); the arg-max by default.
     - of: what is explained, "logit" (default) or "probability".
-    - layer: a module or its name, for methods that look at one; by default the last with spatial axes.
+    - layer: a module or its name, for methods that look at one; by default the last with spatial axes. A list of them for
+      ``layer_cam``; other methods take its last.
     - seed: for sampled methods; sample i's numbers depend on seed and i only.
     - batch: rows per pass; by default what fits the memory.
     - progress: called with (samples done, samples).
 
     Raises InputError for a bad input, target, layer or option, UnsupportedError where the method cannot explain this model.
-    ``cost`` is stated in rows per sample: F forward, B backward to the input, H backward to the layer.
+    ``cost`` is stated in rows per sample: F forward, B backward to the input, H backward to the layer, T forward from it.
+    ``reading``: one sentence on how to read the map.
     """
     unknown = set(filter(None, claims.split(", "))) - set(CLAIMS)
     if unknown or needs not in NEEDS:
@@ -57,7 +73,7 @@ def method(
             *,
             target: Target = None,
             of: str = "logit",
-            layer: str | nn.Module | None = None,
+            layer: Layer = None,
             seed: int = 0,
             batch: int | None = None,
             progress: Callable[[int, int], None] | None = None,
@@ -69,7 +85,7 @@ def method(
             ]
 
         facts = {"claims": claims, "cost": cost, "paper": paper, "needs": needs, "channels": channels, "mission": mission}
-        return METHODS.add(family, **facts)(call)
+        return METHODS.add(family, reading=reading, **facts)(call)
 
     return decorate
 
@@ -81,7 +97,7 @@ def explain(
     *,
     target: Target = None,
     of: str = "logit",
-    layer: str | nn.Module | None = None,
+    layer: Layer = None,
     seed: int = 0,
     batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -98,21 +114,29 @@ def explain(
         raise InputError("no method asked for", cure=f"Known: {', '.join(METHODS.names())}.")
     for name, options in asked.items():
         METHODS[name].check_options(options)
-    x = prepare(model, x)
+    inputs = inputs_of(model, x)
     order = sorted(asked, key=lambda name: NEEDS.index(METHODS[name].facts["needs"]))
-    place, module = None, None
+    layers: list[tuple[str, nn.Module]] = []
+    tail = None
     if any(METHODS[name].facts["needs"] == "layer" for name in asked):
-        place, module = _layer_of(model, layer, x)
+        layers = find_layers(model, layer, inputs)
+        if any("T" in METHODS[name].facts["cost"] for name in asked) and isinstance(model, nn.Module):
+            with borrowed(model):
+                tail = Tail(model, layers[-1][1])
 
     def run(score: Score) -> _Batch:
         answers = {name: _run_one(name, score, asked[name]) for name in order}
         if any(METHODS[name].facts["needs"] != "nothing" for name in asked):
-            return _Batch(answers, score.target, score.own(), score.notes)
-        return _Batch(answers, None, None, score.notes)
+            return _Batch(answers, score.target, score.own(), score.notes, len(score))
+        return _Batch(answers, None, None, score.notes, len(score))
 
-    parts = over_batches(model, x, run, target=target, of=of, layer=module, seed=seed, batch=batch, progress=progress)
-    shared: dict[str, Any] = {"of": of, "seed": seed, "x": x, "notes": sorted({note for p in parts for note in p.notes})}
-    return {name: _assemble(name, parts, asked[name], place, shared) for name in asked}
+    modules = [module for _, module in layers]
+    options = {"target": target, "of": of, "seed": seed, "batch": batch, "progress": progress}
+    parts = over_batches(model, inputs, run, layers=modules, tail=tail, **options)
+    notes = sorted({note for part in parts for note in part.notes})
+    shared: dict[str, Any] = {"of": of, "seed": seed, "notes": notes, "channels_last": inputs.channels_last}
+    place = ", ".join(name for name, _ in layers) if layers else None
+    return {name: _assemble(name, parts, asked[name], place, inputs, dict(shared)) for name in asked}
 
 
 @dataclass
@@ -123,36 +147,45 @@ class _Batch:
     target: Tensor | None
     score: Tensor | None
     notes: list[str]
+    rows: int
 
 
-def _layer_of(model: Model, layer: str | nn.Module | None, x: Tensor) -> tuple[str, nn.Module]:
-    with borrowed(model):
-        return find_layer(model, layer, x)
+def _seen(name: str, inputs: Inputs) -> Inputs:
+    """What this method explains: a gradient method every input of real numbers, any other the one that makes a picture."""
+    return inputs.every if METHODS[name].family == "gradient" else inputs
 
 
 def _run_one(name: str, score: Score, options: Mapping[str, Any]) -> tuple[Found, Passes]:
     before = score.passes.copy()
-    found = inspect.unwrap(METHODS[name].value)(score, score.x, **options)
+    mine = score.of_every_input() if _seen(name, score.inputs) is not score.inputs else score
+    found = inspect.unwrap(METHODS[name].value)(mine, mine.x, **options)
+    score.learn(mine)
     if isinstance(found, Tensor):
         found = Found(found)
-    if found.relevance.shape != score.x.shape:
-        raise PellucidError(f"{name} gave {tuple(found.relevance.shape)} for an input of {tuple(score.x.shape)}")
+    if found.relevance.shape != mine.x.shape:
+        raise PellucidError(f"{name} gave {tuple(found.relevance.shape)} for an input of {tuple(mine.x.shape)}")
     finite(f"the relevance of {name}", found.relevance)
     return found, score.passes - before
 
 
 def _assemble(
-    name: str, parts: list[_Batch], options: dict[str, Any], place: str | None, shared: dict[str, Any]
+    name: str, parts: list[_Batch], options: dict[str, Any], place: str | None, inputs: Inputs, shared: dict[str, Any]
 ) -> Explanation:
     entry = METHODS[name]
     found = [part.answers[name][0] for part in parts]
     defaults = {key: p.default for key, p in entry.options().items() if p.default is not p.empty}
     relevance = joined([f.relevance for f in found])
     assert relevance is not None
-    passes = {k: sum(getattr(p.answers[name][1], k) for p in parts) / len(relevance) for k in ("forward", "backward", "head")}
+    seen = _seen(name, inputs)
+    shapes = None
+    if len(inputs.parts) > 1:
+        shapes = [list(part.shape[1:]) if i in seen.varied else None for i, part in enumerate(inputs.parts)]
+    kinds = [field.name for field in fields(Passes)]
+    passes = {k: sum(getattr(p.answers[name][1], k) for p in parts) / len(relevance) for k in kinds}
+    counts = {key: sum(f.counts[key] * part.rows for f, part in zip(found, parts)) / len(relevance) for key in found[0].counts}
     return Explanation(
         method=name,
-        relevance=relevance.detach(),
+        relevance=inputs.as_given(relevance.detach()),
         raw=joined([f.raw for f in found]),
         target=joined([p.target for p in parts]),
         score=joined([p.score for p in parts]),
@@ -160,8 +193,10 @@ def _assemble(
         gap=joined([f.gap for f in found]),
         layer=place if entry.facts["needs"] == "layer" else None,
         options=defaults | options,
-        counts=found[0].counts,
+        counts=counts,
         details={key: value for key in found[0].details if (value := joined([f.details[key] for f in found])) is not None},
         passes=passes,
+        x=inputs.as_given(seen.x),
+        shapes=shapes,
         **shared,
     )

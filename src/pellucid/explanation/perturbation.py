@@ -13,7 +13,7 @@ from pellucid.core import checks
 from pellucid.core.errors import InputError
 
 from . import masks
-from .gradient import as_baseline
+from .baselines import as_baseline
 from .method import method
 from .result import Found
 from .score import Score
@@ -26,6 +26,7 @@ from .score import Score
     claims="signed, zero_at_baseline",
     mission="X8",
     paper="Zeiler & Fergus 2014, sec. 4.2",
+    reading="Orange where covering the place lowers the score, blue where it raises it; as coarse as the window.",
 )
 def occlusion(
     score: Score,

@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from pellucid.core import checks
 from pellucid.core.errors import InputError
 
-from .score import Model, Score, borrowed, find_layer, logits, over_batches, prepare
+from .borrowing import Model
+from .inputs import prepare
+from .layers import find_layer
+from .score import Score, over_batches
+from .targets import logits
 
 FORMAT = "1"
 
@@ -107,8 +111,7 @@ def reference_library(
     if not hasattr(samples, "batch") or len(samples) == 0:
         raise InputError("no labelled training samples", cure="Give x and y, or an object with len and batch(rows).")
     first = prepare(model, samples.batch(torch.arange(1))[0])
-    with borrowed(model):
-        place, module = find_layer(model, layer, first)
+    place, module = find_layer(model, layer, first)
 
     def probabilities(score: Score) -> Tensor:
         with torch.no_grad():
@@ -116,21 +119,15 @@ def reference_library(
         return found.sigmoid() if found.shape[1] == 1 else found.softmax(1)
 
     def activations(score: Score) -> Tensor:
-        found: list[Tensor] = []
-        handle = module.register_forward_hook(lambda layer, inputs, output: found.append(output.detach().clone()))
-        try:
-            with torch.no_grad():
-                score.model(score.x)
-        finally:
-            handle.remove()
-        return found[-1]
+        with torch.no_grad():
+            return score.maps()
 
     def scan(rows: Tensor, run: Callable[[Score], Tensor]) -> tuple[Tensor, Tensor]:
         """One answer per row, and the labels, 1024 rows of the samples at a time."""
         answers, labels = [], []
         for part in torch.split(rows, 1024):
             xs, ys = samples.batch(part)
-            answers += over_batches(model, prepare(model, xs), run, batch=batch)
+            answers += over_batches(model, prepare(model, xs), run, layers=[module], batch=batch)
             labels.append(torch.as_tensor(ys))
             if labels[-1].ndim != 1 or labels[-1].is_floating_point():
                 raise InputError(f"labels of shape {tuple(labels[-1].shape)}", cure="Give one class index per sample.")

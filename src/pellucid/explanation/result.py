@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pellucid.core.table import FIGURES, METHODS
 from . import masks
 
 FORMAT = 1
+_HEADER = ("method", "of", "layer", "seed", "counts", "passes", "notes", "shapes", "channels_last")
 _TENSORS = ("relevance", "raw", "target", "score", "base", "gap")
 
 
@@ -35,7 +37,7 @@ class Found:
     raw: Tensor | None = None
     base: Tensor | None = None
     gap: Tensor | None = None
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
     details: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -46,7 +48,8 @@ class Explanation:
     relevance: the input's shape. raw: the method's own map (a CAM at its layer's resolution, with its sign), else None.
     target: (B,) class indices, None for a target function. score: (B,) the explained number (``of``: logit or
     probability). base: (B,) score of the baseline; gap: (B,) score - base - sum(relevance), where the method claims
-    completeness. passes: rows through the network per sample for this method beyond what it shared with others.
+    completeness. passes: rows through the network per sample for this method beyond what it shared with others. shapes: of a
+    model with several inputs the shape of each that is explained; ``relevance`` then holds them side by side, see ``parts``.
     """
 
     method: str
@@ -60,16 +63,34 @@ class Explanation:
     layer: str | None = None
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
     details: dict[str, Tensor] = field(default_factory=dict)
     passes: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    shapes: list[list[int] | None] | None = None
+    channels_last: bool = False
     x: Tensor | None = field(default=None, repr=False)
 
     @property
     def signed(self) -> bool:
         """Whether negative relevance means evidence against the target; also where an option let negative values through."""
         return "signed" in METHODS[self.method].facts["claims"] or bool((self.relevance < 0).any())
+
+    @property
+    def parts(self) -> tuple[Tensor | None, ...]:
+        """The relevance of each input of the model, in its shape; None for an input that was held as it is."""
+        if self.shapes is None:
+            return (self.relevance,)
+        several = sum(shape is not None for shape in self.shapes) > 1
+        sizes = [0 if shape is None else math.prod(shape) for shape in self.shapes]
+        pieces = torch.split(self.relevance, sizes, 1) if several else [self.relevance] * len(sizes)
+        found = [None if s is None else piece.reshape(-1, *s) for piece, s in zip(pieces, self.shapes)]
+        return tuple(p.movedim(1, -1) if p is not None and self.channels_last and p.ndim > 2 else p for p in found)
+
+    @property
+    def positive(self) -> Tensor:
+        """(B,) whether the map has any positive value; where not, ``evidence`` is all zeros."""
+        return self.map().flatten(1).amax(1) > 0
 
     def __len__(self) -> int:
         return len(self.relevance)
@@ -79,9 +100,14 @@ class Explanation:
 
     def map(self) -> Tensor:
         """(B, *spatial): relevance summed over channels, with its sign; for saliency the maximum over channels."""
-        if METHODS[self.method].facts["channels"] == "max" and self.relevance.ndim > 2:
-            return self.relevance.amax(1)
-        return masks.collect(self.relevance)
+        first = self.relevance.movedim(-1, 1) if self._moved else self.relevance
+        if METHODS[self.method].facts["channels"] == "max" and first.ndim > 2:
+            return first.amax(1)
+        return masks.collect(first)
+
+    @property
+    def _moved(self) -> bool:
+        return self.channels_last and self.shapes is None and self.relevance.ndim > 2
 
     def evidence(self) -> Tensor:
         """(B, *spatial) in [0, 1]: the positive part of the map over its maximum; all zeros where nothing is positive."""
@@ -106,7 +132,8 @@ class Explanation:
 
     def _title(self, i: int) -> str:
         score = "" if self.score is None else f"{self.of} {self.score[i].item():.3g}"
-        return score if self.target is None else f"class {self.target[i].item()}, {score}"
+        said = score if self.target is None else f"class {self.target[i].item()}, {score}"
+        return said if bool(self.positive[i]) else f"{said}\nno positive evidence"
 
     def _repr_html_(self) -> str:
         buffer = io.BytesIO()
@@ -119,7 +146,7 @@ class Explanation:
         path = Path(path)
         tensors = {name: getattr(self, name) for name in _TENSORS if getattr(self, name) is not None}
         tensors |= {f"details.{name}": value for name, value in self.details.items()}
-        rest = {name: getattr(self, name) for name in ("method", "of", "layer", "seed", "counts", "passes", "notes")}
+        rest = {name: getattr(self, name) for name in _HEADER}
         rest["options"] = {
             key: value for key, value in self.options.items() if isinstance(value, str | int | float | bool | None)
         }

@@ -1,70 +1,64 @@
 """The engine: the only place that runs the network for an explanation.
 
 A ``Score`` is one model, one batch of samples ``x`` and one target for each of them. It answers with the number that is
-explained, its gradient, the activations of a layer with the graph cut there, and the scores of many altered inputs
-packed into full batches across samples. It counts every pass (F forward, B backward, H backward through the part
-after the layer only) in rows, so that a method can be held to its minimum.
+explained, its gradient, the activations of a layer with the graph cut there, and the scores of many altered inputs or
+altered activations packed into full batches across samples. It counts every pass (F forward, B backward, H backward
+through the part after the layer only, T forward through that part) in rows, so that a method can be held to its minimum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pellucid.core import checks, devices, seeds
-from pellucid.core.errors import InputError, UnsupportedError, nearest
+from pellucid.core.errors import InputError, UnsupportedError
+
+from .borrowing import Model, borrowed, first_tensor, watched, with_first
+from .inputs import Inputs
+from .layers import Layout, layout_of
+from .linearity import affine
+from .tail import Record, Tail
+from .targets import SCALES, Target, as_indices, called, logits, no_probability, of_class
 
 R = TypeVar("R")
-Model = nn.Module | Callable[[Tensor], Any]
-Target = int | Sequence[int] | Tensor | Callable[[Any], Tensor] | None
-SCALES = ("logit", "probability")
+Alter = Callable[[Tensor, Tensor], Tensor]
+# How far a replayed score may be from the score itself before the replay is not believed.
+REPLAY_ERROR = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 @dataclass
 class Passes:
-    """Rows sent through the network: forward, backward to the input, backward to a layer only."""
+    """Rows sent through the network: forward, backward to the input, backward to a layer, forward after the layer."""
 
     forward: int = 0
     backward: int = 0
     head: int = 0
+    tail: int = 0
 
     def __sub__(self, other: Passes) -> Passes:
-        return Passes(self.forward - other.forward, self.backward - other.backward, self.head - other.head)
+        return Passes(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
     def copy(self) -> Passes:
         """The counts as they stand now."""
-        return Passes(self.forward, self.backward, self.head)
+        return self - Passes()
 
 
-@contextmanager
-def borrowed(model: Model) -> Iterator[None]:
-    """Evaluation mode, frozen parameters, gradients on; afterwards everything bit for bit as it was, also after an error."""
-    with torch.inference_mode(False), torch.enable_grad():
-        if not isinstance(model, nn.Module):
-            yield
-            return
-        modes = [(module, module.training) for module in model.modules()]
-        frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-        try:
-            model.eval()
-            for parameter in frozen:
-                parameter.requires_grad_(False)
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
-            for parameter in frozen:
-                parameter.requires_grad_(True)
-            for buffer, before in buffers:
-                if not torch.equal(buffer, before):
-                    buffer.copy_(before)
+@dataclass
+class _Cut:
+    """One forward pass with the graph cut at the layer: what the layers gave, and the score that follows from it."""
+
+    outputs: list[Tensor]
+    layouts: list[Layout]
+    value: Tensor
+    record: Record | None
+    gradients: list[Tensor] | None = None
 
 
 class Score:
@@ -73,29 +67,58 @@ class Score:
     def __init__(
         self,
         model: Model,
-        x: Tensor,
+        x: Tensor | Inputs,
         *,
         target: Target = None,
         of: str = "logit",
-        layer: nn.Module | None = None,
+        layers: list[nn.Module] | None = None,
+        tail: Tail | None = None,
         rows: int = 64,
         seed: int = 0,
         first: int = 0,
     ) -> None:
-        self.model, self.x, self.layer, self.rows, self.seed, self.first = model, x, layer, rows, seed, first
+        self.inputs = x if isinstance(x, Inputs) else Inputs((x,))
+        self.model, self.x, self.layers, self.tail = model, self.inputs.x, layers or [], tail
+        self.rows, self.seed, self.first = rows, seed, first
         self.of = checks.one_of("of", of, SCALES)
         self.passes = Passes()
         self.notes: list[str] = []
         self._choose = target if callable(target) else None
-        self._target = None if target is None or callable(target) else _as_indices(target, len(x), x.device)
+        self._target = None if target is None or callable(target) else as_indices(target, len(self), self.x.device)
         self._own: tuple[Tensor, Tensor | None] | None = None
-        self._gradient: Tensor | None = None
-        self._activation: tuple[Tensor, Tensor] | None = None
+        self._kept: dict[Hashable, Any] = {}
+        self._cut: _Cut | None = None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.inputs)
 
-    # What is known about the samples themselves: each asked for once, then remembered for every method.
+    def of_every_input(self) -> Score:
+        """The same score with all inputs of real numbers varied, in the same count of passes."""
+        inputs = self.inputs.every
+        if inputs is self.inputs:
+            return self
+
+        def make() -> Score:
+            other = Score(self.model, inputs, of=self.of, rows=self.rows, seed=self.seed, first=self.first)
+            other.passes, other.notes, other._choose = self.passes, self.notes, self._choose
+            return other
+
+        other = self.once("every input", make)
+        other._target, other._own = self._target, self._own
+        return other
+
+    def learn(self, other: Score) -> None:
+        """Take over what another score of the same samples found out about them."""
+        self._target, self._own = other._target, other._own
+
+    def once(self, key: Hashable, make: Callable[[], R]) -> R:
+        """What ``make`` gives, made for the first method that asks and kept for the others."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        kept: R = self._kept[key]
+        return kept
+
+    # What is known about the samples themselves.
 
     @property
     def target(self) -> Tensor | None:
@@ -108,7 +131,7 @@ class Score:
         """(B,) the score of the samples as they are: 1 F, none if another pass over them was made."""
         if self._own is None:
             with torch.no_grad():
-                self._remember(self._run(self.x.clone()))
+                self._remember(self._run(self.x.clone(), self._everyone()))
         assert self._own is not None
         return self._own[0]
 
@@ -117,268 +140,275 @@ class Score:
         self.own()
         assert self._own is not None
         if self._own[1] is None:
-            raise _no_probability()
+            raise no_probability()
         return self._own[1]
 
     def gradient(self) -> Tensor:
         """(B, ...) the gradient of the score with respect to the samples: 1 F + 1 B, once."""
-        if self._gradient is None:
-            leaf = self._leaf(self.x)
-            value = self._remember(self._run(leaf.clone()))
-            self._gradient = self._backward(value, leaf)
+
+        def make() -> Tensor:
+            leaf = _leaf(self.x)
+            value = self._remember(self._run(leaf.clone(), self._everyone()))
             self.passes.backward += len(leaf)
-        return self._gradient
+            return _gradients(value, [leaf])[0]
+
+        return self.once("gradient", make)
+
+    def maps(self) -> Tensor:
+        """A (B, K, ...) of the layer (the last, if there are several): 1 F, once for all that look at a layer."""
+        cut = self._forward_to_layer()
+        return cut.layouts[-1].maps(cut.outputs[-1].detach())
 
     def activation(self) -> tuple[Tensor, Tensor]:
         """A (B, K, ...) of the layer and g = dscore/dA, the graph cut at A: 1 F + 1 H, once."""
-        if self._activation is None:
-            if self.layer is None:
-                raise UnsupportedError("no layer to look at", cure="Name one with layer=.")
-            leaves: list[Tensor] = []
+        return self.activations()[-1]
 
-            def cut(module: nn.Module, inputs: Any, output: Any) -> Tensor:
-                if not isinstance(output, Tensor) or output.ndim < 3 or len(output) != len(self.x):
-                    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                    raise UnsupportedError(
-                        f"the layer gives {shape}, not one map per channel and sample",
-                        where=type(module).__name__,
-                        cure="Name a convolutional layer with layer=.",
-                    )
-                leaves.append(output.detach().clone().requires_grad_())
-                return leaves[-1].clone()  # the layers after it may work in place
+    def activations(self) -> list[tuple[Tensor, Tensor]]:
+        """A and g of every layer asked for, the graph cut at the first of them: 1 F + 1 H, once."""
+        cut = self._forward_to_layer()
+        if cut.gradients is None:
+            cut.gradients = _gradients(cut.value, cut.outputs)
+            self.passes.head += len(self)
+        return [(lay.maps(a.detach()), lay.maps(g)) for lay, a, g in zip(cut.layouts, cut.outputs, cut.gradients)]
 
-            handle = self.layer.register_forward_hook(cut)
-            try:
-                output = self._run(self.x.clone())
-            finally:
-                handle.remove()
-            if not leaves:
-                raise UnsupportedError("the layer is not used by the model's forward pass", where=type(self.layer).__name__)
-            if len(leaves) > 1:
-                self.notes.append(f"the layer runs {len(leaves)} times in one forward pass; its last use is explained")
-            value = self._remember(output)
-            g = self._backward(value, leaves[-1])
-            self.passes.head += len(self.x)
-            self._activation = leaves[-1].detach(), g
-        return self._activation
+    def affine(self) -> bool:
+        """Whether the score is a linear function of the layer's output plus a constant, as the graph of the pass proves."""
+        cut = self._forward_to_layer()
+        return affine(cut.value, cut.outputs[-1])
+
+    def _forward_to_layer(self) -> _Cut:
+        if self._cut is not None:
+            return self._cut
+        if not self.layers:
+            raise UnsupportedError("no layer to look at", cure="Name one with layer=.")
+        found: dict[nn.Module, tuple[Tensor, Layout]] = {}
+        uses = dict.fromkeys(self.layers, 0)
+
+        def cut(layer: nn.Module, output: Any) -> Any:
+            tensor = first_tensor(output)
+            layout = layout_of(output if tensor is None else tensor, self.x, type(layer).__name__)
+            assert tensor is not None
+            if not (tensor.requires_grad and len(self.layers) > 1):  # behind another of the layers the graph goes on
+                tensor = tensor.detach().clone().requires_grad_()
+            found[layer] = tensor, layout
+            uses[layer] += 1
+            return with_first(output, tensor.clone())  # the layers after it may work in place
+
+        record = None if self.tail is None else Record(self.tail, len(self))
+        recording: AbstractContextManager[None] = nullcontext() if record is None else record.listening()
+        looking = {layer: functools.partial(cut, layer) for layer in self.layers}
+        with recording, watched(looking):
+            output = self._run(self.x.clone(), self._everyone())
+        for layer, times in uses.items():
+            if times == 0:
+                raise UnsupportedError("the layer is not used by the model's forward pass", where=type(layer).__name__)
+            if times > 1:
+                self.notes.append(f"the layer runs {times} times in one forward pass; its last use is explained")
+        outputs, layouts = zip(*(found[layer] for layer in self.layers))
+        self._cut = _Cut(list(outputs), list(layouts), self._remember(output), record)
+        return self._cut
 
     # Many altered inputs: (sample, draw) pairs packed into full batches under one memory budget.
 
-    def pairs(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Index pairs (sample, draw) over all samples and ``count`` draws, ``rows`` at a time."""
-        for start in range(0, len(self) * count, self.rows):
-            k = torch.arange(start, min(len(self) * count, start + self.rows), device=self.x.device)
-            yield k // count, k % count
+    def values(self, count: int, alter: Alter, *, of: str | None = None, where: Tensor | None = None) -> Tensor:
+        """(B, count) scores of ``alter(sample, draw)``, each an input batch of the pairs' length: ``count`` F a sample.
 
-    def values(self, count: int, alter: Callable[[Tensor, Tensor], Tensor], *, of: str | None = None) -> Tensor:
-        """(B, count) scores of ``alter(sample, draw)``, each an input batch of the pairs' length: ``count`` F a sample."""
+        ``where`` (B, count): the pairs to run; the others are NaN and cost nothing.
+        """
         self.target  # noqa: B018 - fixes the arg-max by the unaltered samples
-        found = self.x.new_empty(len(self), count)
-        with torch.no_grad():
-            for sample, draw in self.pairs(count):
-                found[sample, draw] = self._select(self._run(alter(sample, draw)), sample, of or self.of)
-        return found
+        index = self._pairs(count) if where is None else where.nonzero()
 
-    def weighted_gradient(self, count: int, alter: Callable[[Tensor, Tensor], Tensor], weights: Tensor) -> Tensor:
-        """(B, ...) sum over draws of weights[draw] * dscore/dinput at ``alter(sample, draw)``: ``count`` (F + B) a sample."""
+        def score(sample: Tensor, draw: Tensor) -> Tensor:
+            with torch.no_grad():
+                return self._select(self._run(alter(sample, draw), sample), sample, of or self.of)
+
+        return self._gathered(index, count, score, self.rows)
+
+    def gradients(
+        self, count: int, alter: Alter, *, samples: Tensor | None = None, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(sample, draw, dscore/dinput at ``alter(sample, draw)``) batch by batch: ``count`` (F + B) a sample.
+
+        samples: only these; start: the number of the first draw.
+        """
         self.target  # noqa: B018
+        index = self._pairs(count, samples) + torch.tensor([0, start], device=self.x.device)
+
+        def one(sample: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            leaf = _leaf(alter(sample, draw))
+            value = self._select(self._run(leaf.clone(), sample), sample, self.of)
+            self.passes.backward += len(leaf)
+            return sample, draw, _gradients(value, [leaf])[0]
+
+        return self._in_batches(index, one, self.rows)
+
+    def weighted_gradient(self, count: int, alter: Alter, weights: Tensor, *, samples: Tensor | None = None) -> Tensor:
+        """(B, ...) sum over draws of weights[draw] * dscore/dinput at ``alter(sample, draw)``: ``count`` (F + B) a sample."""
         total = torch.zeros_like(self.x)
         weights = weights.to(self.x)
-        for sample, draw in self.pairs(count):
-            leaf = self._leaf(alter(sample, draw))
-            g = self._backward(self._select(self._run(leaf.clone()), sample, self.of), leaf)
-            self.passes.backward += len(leaf)
+        for sample, draw, g in self.gradients(count, alter, samples=samples):
             total.index_add_(0, sample, g * weights[draw].view(-1, *[1] * (g.ndim - 1)))
         return total
 
     def noise(self, sample: Tensor, draw: Tensor, *names: str) -> Tensor:
         """Standard normal noise for the pairs; it depends on seed, sample index and draw only, never on the batch."""
-        return torch.stack(
-            [
-                torch.randn(
-                    self.x.shape[1:], generator=seeds.generator(self.seed, *names, self.first + s, d), dtype=self.x.dtype
-                )
-                for s, d in zip(sample.tolist(), draw.tolist())
-            ]
-        ).to(self.x.device)
+        made = [self.generator(s, d, *names) for s, d in zip(sample.tolist(), draw.tolist())]
+        return torch.stack([torch.randn(self.x.shape[1:], generator=g, dtype=self.x.dtype) for g in made]).to(self.x.device)
+
+    def generator(self, sample: int, draw: int, *names: str) -> torch.Generator:
+        """Random numbers of one draw for one sample of this batch."""
+        return seeds.generator(self.seed, *names, self.first + sample, draw)
+
+    # Many altered activations, replayed through the part of the network behind the layer.
+
+    def replays(self, count: int, edit: Callable[[Tensor, Tensor, Tensor], Tensor], where: Tensor) -> Tensor:
+        """(B, count) scores where ``edit(maps, sample, draw)`` takes the layer's place: 1 T per pair in ``where``, + 1.
+
+        The one more is each sample unedited: if its replay is not its score, the way of replaying is not fit for this
+        model, and the next is taken: the traced graph, the modules with those before the layer left out, the whole network.
+        """
+        assert self.tail is not None
+        maps, own = self.maps(), self.own()
+        index = torch.cat([torch.stack([self._everyone(), torch.full_like(self._everyone(), -1)], 1), where.nonzero()])
+        index = index[index[:, 0].argsort(stable=True)]
+        # A tail holds little beside its layer's output; a row of the network about 200 times its input.
+        share = max(1, 10 * self.x[0].numel() // max(1, maps[0].numel()))
+        for way in self.tail.ways():
+
+            def score(sample: Tensor, draw: Tensor, way: str = way) -> Tensor:
+                rows = maps[sample]
+                edited = torch.where((draw < 0).view(-1, *[1] * (rows.ndim - 1)), rows, edit(rows.clone(), sample, draw))
+                with torch.no_grad():
+                    return self._select(self._replay(way, edited, sample), sample, self.of)
+
+            try:
+                found = self._gathered(index, count + 1, score, min(self.rows * share, devices.MOST_TAIL_ROWS))
+            except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+                if way == "whole" or devices.out_of_memory(error):
+                    raise
+                self.tail.give_up(way)
+                continue
+            error_allowed = REPLAY_ERROR.get(own.dtype, 1e-2) * own.abs().clamp(min=1)
+            if bool(((found[:, -1] - own).abs() <= error_allowed).all()):
+                return found[:, :-1]
+            self.tail.give_up(way)
+        raise UnsupportedError("the network does not answer the same way twice", cure="Make its forward pass deterministic.")
+
+    def _replay(self, way: str, maps: Tensor, sample: Tensor) -> Any:
+        cut = self._forward_to_layer()
+        if way == "modules" and cut.record is not None and not cut.record.complete():
+            self._cut = None  # recorded for the graph only
+            cut = self._forward_to_layer()
+        assert self.tail is not None
+        assert cut.record is not None
+        if way == "whole":
+            self.passes.forward += len(sample)
+        else:
+            self.passes.tail += len(sample)
+        output = cut.layouts[-1].output(maps, cut.outputs[-1].detach()[sample])
+        return self.tail.replay(way, cut.record, output, self.inputs.arguments(self.x[sample], sample), sample)
 
     # The network itself.
 
-    def _leaf(self, x: Tensor) -> Tensor:
-        if not x.is_floating_point():
-            raise UnsupportedError(
-                f"the input is {x.dtype}, which has no gradient",
-                cure="Explain the embedded input, or use a method that only needs scores (occlusion).",
-            )
-        return x.detach().clone().requires_grad_()
+    def _everyone(self) -> Tensor:
+        return torch.arange(len(self), device=self.x.device)
 
-    def _run(self, x: Tensor) -> Any:
+    def _pairs(self, count: int, samples: Tensor | None = None) -> Tensor:
+        samples = self._everyone() if samples is None else samples
+        return torch.cartesian_prod(samples, torch.arange(count, device=self.x.device)).view(-1, 2)
+
+    def _in_batches(self, index: Tensor, one: Callable[[Tensor, Tensor], R], rows: int) -> Iterator[R]:
+        for left, result in devices.halving(len(index), rows, lambda start, stop: one(*index[start:stop].unbind(1))):
+            self.rows = max(1, min(self.rows, left))
+            yield result
+
+    def _gathered(self, index: Tensor, count: int, score: Callable[[Tensor, Tensor], Tensor], rows: int) -> Tensor:
+        found = list(self._in_batches(index, score, rows))
+        table = (found[0] if found else self.own()).new_full((len(self), count), torch.nan)
+        if found:
+            table[index[:, 0], index[:, 1]] = torch.cat(found)
+        return table
+
+    def _run(self, x: Tensor, sample: Tensor) -> Any:
         self.passes.forward += len(x)
         try:
-            return self.model(x)
-        except torch.OutOfMemoryError:
-            raise
+            return self.model(*self.inputs.arguments(x, sample))
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, InputError):
+            if isinstance(error, InputError) or devices.out_of_memory(error):
                 raise
             reason = str(error).strip().split("\n", 1)[0]
-            raise InputError(f"the model cannot run on an input of shape {tuple(x.shape)}", where=reason) from error
+            shape = tuple(x.shape) if len(self.inputs.parts) == 1 else [tuple(part.shape) for part in self.inputs.parts]
+            raise InputError(f"the model cannot run on an input of shape {shape}", where=reason) from error
 
     def _remember(self, output: Any) -> Tensor:
         """Fix the target by the model's answer to the samples themselves, and keep score and probability."""
         if self._choose is None and self._target is None:
             self._target = logits(output, len(self)).argmax(1)
-        everyone = torch.arange(len(self), device=self.x.device)
-        value = self._select(output, everyone, self.of)
+        value = self._select(output, self._everyone(), self.of)
         probability = None
         if self._choose is None:
-            probability = self._select(output, everyone, "probability").detach()
+            probability = self._select(output, self._everyone(), "probability").detach()
         self._own = value.detach(), probability
         return value
 
     def _select(self, output: Any, sample: Tensor, of: str) -> Tensor:
-        if self._choose is not None:
-            if of == "probability":
-                raise _no_probability()
-            value = self._choose(output)
-            if not isinstance(value, Tensor) or value.shape != sample.shape:
-                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise InputError(
-                    f"the target function gave {got} for {len(sample)} rows", cure="Return one number per row, shape (B,)."
-                )
-            return value
-        z = logits(output, len(sample))
-        assert self._target is not None
-        target = self._target[sample]
-        outside = (target >= z.shape[1]) | (target < 0)
-        if bool(outside.any()):
-            i = int(outside.nonzero()[0])
-            raise InputError(
-                f"target {int(target[i])} does not exist",
-                where=f"sample {self.first + int(sample[i])}",
-                cure=f"The model has outputs 0 to {z.shape[1] - 1}.",
-            )
+        if self._choose is None:
+            assert self._target is not None
+            return of_class(output, self._target[sample], of, (sample + self.first).tolist())
         if of == "probability":
-            z = z.sigmoid() if z.shape[1] == 1 else z.softmax(1)
-        return z.gather(1, target[:, None])[:, 0]
-
-    def _backward(self, value: Tensor, leaf: Tensor) -> Tensor:
-        found: Tensor | None = None
-        if value.requires_grad:
-            found = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0]
-        if found is None:
-            raise UnsupportedError(
-                "the score does not depend on this input through differentiable steps",
-                cure="Name another layer, or use a method that only needs scores (occlusion).",
-            )
-        return found
+            raise no_probability()
+        return called(self._choose, output, len(sample))
 
 
-def _no_probability() -> UnsupportedError:
-    return UnsupportedError("a target function has no probability", cure="Give the target as a class index.")
-
-
-def _as_indices(target: Any, n: int, device: torch.device) -> Tensor:
-    indices = torch.as_tensor(target, device=device)
-    if indices.is_floating_point() or indices.dtype == torch.bool or indices.ndim > 1:
-        raise InputError(f"target is {target!r}", cure="Give a class index, one index per sample, or a function of the output.")
-    if indices.ndim == 0:
-        indices = indices.expand(n)
-    if len(indices) != n:
-        raise InputError(f"{len(indices)} targets for {n} samples", cure="Give one class index, or one per sample.")
-    return indices.long()
-
-
-def logits(output: Any, n: int) -> Tensor:
-    """(B, K) from a model's answer; (B,) counts as one column."""
-    if isinstance(output, Tensor) and output.ndim in (1, 2) and len(output) == n:
-        return output[:, None] if output.ndim == 1 else output
-    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    raise InputError(
-        f"the model answers with {shape}, not (B, K)", cure="Give target= as a function from that answer to one number per row."
-    )
-
-
-def find_layer(model: Model, layer: str | nn.Module | None, x: Tensor) -> tuple[str, nn.Module]:
-    """The layer asked for by name or module, else the last whose output keeps the input's spatial axes (1 F of one row)."""
-    if not isinstance(model, nn.Module):
-        raise UnsupportedError("a plain function has no layers", cure="Use a method that only needs scores (occlusion).")
-    modules = dict(model.named_modules())
-    if isinstance(layer, str):
-        if layer not in modules:
-            raise InputError(f"the model has no layer '{layer}'", cure=nearest(layer, filter(None, modules)))
-        return layer, modules[layer]
-    if layer is not None:
-        for name, module in modules.items():
-            if module is layer:
-                return name, module
-        raise InputError(f"the layer {type(layer).__name__} is not part of the model", cure="Give one of its own modules.")
-    last: list[str] = []
-
-    def look(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            spatial = isinstance(output, Tensor) and output.ndim == x.ndim > 2 and output.shape[2:].numel() > 1
-            if spatial and len(output) == 1 and output.is_floating_point():
-                last[:] = [name]
-
-        return hook
-
-    handles = [module.register_forward_hook(look(name)) for name, module in modules.items() if name]
-    try:
-        with torch.no_grad():
-            model(x[:1].clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not last:
+def _leaf(x: Tensor) -> Tensor:
+    if not x.is_floating_point():
         raise UnsupportedError(
-            "no layer keeps the input's spatial axes, so there is no map to draw",
-            cure="Use integrated_gradients or occlusion, or name a layer with layer=.",
+            f"the input is {x.dtype}, which has no gradient",
+            cure="Explain the embedded input, or use a method that only needs scores (occlusion).",
         )
-    return last[0], modules[last[0]]
+    return x.detach().clone().requires_grad_()
 
 
-def prepare(model: Model, x: Any) -> Tensor:
-    """The samples as a finite tensor on the model's device and in its precision."""
-    try:
-        x = x if isinstance(x, Tensor) else torch.tensor(np.asarray(x))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"the input is {type(x).__name__}, not an array", cure="Give a tensor or array (B, ...).") from error
-    if x.ndim < 2 or len(x) == 0:
-        raise InputError(
-            f"the input has shape {tuple(x.shape)}", cure="Give at least one sample, with the batch as first axis."
+def _gradients(value: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    found: tuple[Tensor | None, ...] = (None,)
+    if value.requires_grad:
+        found = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+    if any(g is None for g in found):
+        raise UnsupportedError(
+            "the score does not depend on this input through differentiable steps",
+            cure="Name another layer, or use a method that only needs scores (occlusion).",
         )
-    like = next(iter(model.parameters()), None) if isinstance(model, nn.Module) else None
-    with torch.inference_mode(False):
-        x = x.detach().clone() if x.is_inference() else x.detach()
-        if like is not None:
-            x = x.to(like.device, like.dtype if x.is_floating_point() else None)
-    return checks.finite("the input", x)
+    return [g for g in found if g is not None]
 
 
 def over_batches(
     model: Model,
-    x: Tensor,
+    x: Tensor | Inputs,
     run: Callable[[Score], R],
     *,
     target: Target = None,
     of: str = "logit",
-    layer: nn.Module | None = None,
+    layers: list[nn.Module] | None = None,
+    tail: Tail | None = None,
     seed: int = 0,
     batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[R]:
     """Borrow the model, cut the samples into batches that fit, and call ``run`` with a ``Score`` for each."""
-    target = target if target is None or callable(target) else _as_indices(target, len(x), x.device)
+    inputs = x if isinstance(x, Inputs) else Inputs((x,))
+    target = target if target is None or callable(target) else as_indices(target, len(inputs), inputs.x.device)
+    rows = checks.count("batch", batch) if batch is not None else min(devices.rows_that_fit(part[0]) for part in inputs.parts)
     results: list[R] = []
 
-    def one(start: int, stop: int, rows: int) -> None:
+    def one(start: int, stop: int) -> None:
         mine = target[start:stop] if isinstance(target, Tensor) else target
-        score = Score(model, x[start:stop], target=mine, of=of, layer=layer, rows=rows, seed=seed, first=start)
+        some = inputs.rows(start, stop)
+        score = Score(model, some, target=mine, of=of, layers=layers, tail=tail, rows=rows, seed=seed, first=start)
         results.append(run(score))
         if progress is not None:
-            progress(stop, len(x))
+            progress(stop, len(inputs))
 
     with borrowed(model):
-        devices.chunks(len(x), checks.count("batch", batch) if batch is not None else devices.rows_that_fit(x[0]), one)
+        for _ in devices.halving(len(inputs), rows, one):
+            pass
     return results

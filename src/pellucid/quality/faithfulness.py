@@ -15,8 +15,11 @@ from pellucid.core.checks import same_length
 from pellucid.core.errors import InputError
 from pellucid.core.table import MEASURES
 from pellucid.explanation import masks
+from pellucid.explanation.borrowing import Model
 from pellucid.explanation.calibration import at_threshold
-from pellucid.explanation.score import Model, Score, Target, over_batches, prepare
+from pellucid.explanation.inputs import prepare
+from pellucid.explanation.score import Score, over_batches
+from pellucid.explanation.targets import Target
 
 Floats = NDArray[np.float64]
 LEVELS = tuple(i / 10 for i in range(11))

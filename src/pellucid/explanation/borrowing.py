@@ -1,0 +1,125 @@
+"""A model on loan: evaluated and differentiated, then handed back bit for bit as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Model = nn.Module | Callable[..., Any]
+
+
+@contextmanager
+def borrowed(model: Model) -> Iterator[None]:
+    """Evaluation mode, frozen parameters, gradients on; afterwards everything bit for bit as it was, also after an error."""
+    with torch.inference_mode(False), torch.enable_grad():
+        if not isinstance(model, nn.Module):
+            yield
+            return
+        modes = [(module, module.training) for module in model.modules()]
+        frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        try:
+            model.eval()
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+def is_keras(module: object) -> bool:
+    """Whether this is a layer of Keras, which is a torch module whose ``__call__`` passes torch's hooks by."""
+    return any(kind.__module__.partition(".")[0] == "keras" for kind in type(module).__mro__)
+
+
+@contextmanager
+def replaced(changes: Mapping[nn.Module, Callable[[Callable[..., Any]], Callable[..., Any]]]) -> Iterator[None]:
+    """Other functions in the place of modules' own, each made from the module's own; the modules' hooks still run."""
+    done: list[tuple[nn.Module, str, bool, Any]] = []
+    try:
+        for module, change in changes.items():
+            name = "call" if is_keras(module) else "forward"
+            done.append((module, name, name in vars(module), vars(module).get(name)))
+            vars(module)[name] = change(getattr(module, name))
+        yield
+    finally:
+        for module, name, had, before in reversed(done):
+            if had:
+                vars(module)[name] = before
+            else:
+                del vars(module)[name]
+
+
+@contextmanager
+def watched(changes: Mapping[nn.Module, Callable[[Any], Any]]) -> Iterator[None]:
+    """See every output of these modules, behind whatever hooks they have; what is returned takes its place, None keeps it."""
+    handles = []
+    wrapped: dict[nn.Module, Any] = {}
+
+    def around(change: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def make(own: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                output = own(*args, **kwargs)
+                new = change(output)
+                return output if new is None else new
+
+            return call
+
+        return make
+
+    try:
+        for module, change in changes.items():
+            if is_keras(module):
+                wrapped[module] = around(change)
+            else:
+                handles.append(module.register_forward_hook(lambda m, i, output, change=change: change(output)))
+        with replaced(wrapped):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A tensor, or tuples, lists and dictionaries of them, with every tensor changed."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(mapped(item, change) for item in tree))
+    if isinstance(tree, tuple | list):
+        return type(tree)(mapped(item, change) for item in tree)
+    if isinstance(tree, dict):
+        return type(tree)({key: mapped(item, change) for key, item in tree.items()})
+    return tree
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors of an answer, however it is nested."""
+    found: list[Tensor] = []
+    mapped(tree, lambda t: found.append(t) or t)  # type: ignore[func-returns-value]
+    return found
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """A layer's output, or the first part of it where it answers with several."""
+    if isinstance(output, tuple | list) and output:
+        return first_tensor(output[0])
+    return output if isinstance(output, Tensor) else None
+
+
+def with_first(output: Any, tensor: Tensor) -> Any:
+    """The same output with another first tensor."""
+    if isinstance(output, tuple | list):
+        rest = (with_first(output[0], tensor), *output[1:])
+        return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+    return tensor

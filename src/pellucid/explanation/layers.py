@@ -1,0 +1,180 @@
+"""Which layer a class activation map looks at, and how its output becomes one map per channel."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.core.errors import InputError, UnsupportedError, nearest
+
+from . import masks
+from .borrowing import Model, borrowed, first_tensor, tensors, watched, with_first
+from .inputs import Inputs
+
+Layer = str | nn.Module | Sequence[str | nn.Module] | None
+# Tokens beside those of the patches: class, distillation and register tokens. They come first.
+MOST_EXTRA_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an output (B, ...) becomes maps (B, K, *grid) and back: channels first, channels last, or tokens in a grid."""
+
+    kind: str
+    grid: tuple[int, ...]
+    extra: int = 0
+
+    def maps(self, output: Tensor) -> Tensor:
+        """(B, K, *grid)."""
+        if self.kind == "first":
+            return output
+        if self.kind == "last":
+            return output.movedim(-1, 1)
+        tokens = output[:, self.extra :].movedim(2, 1)
+        return tokens.reshape(*tokens.shape[:2], *self.grid)
+
+    def output(self, maps: Tensor, like: Tensor) -> Tensor:
+        """The layer's output with these maps; tokens that are not of a patch are those of ``like``."""
+        if self.kind == "first":
+            return maps
+        if self.kind == "last":
+            return maps.movedim(1, -1)
+        return torch.cat([like[:, : self.extra], maps.flatten(2).movedim(1, 2)], 1)
+
+
+def layout_of(output: Any, x: Tensor, where: str) -> Layout:
+    """The layout of a layer's output for these inputs; UnsupportedError with the reason where there are no maps in it."""
+    size = masks.spatial(x)
+    shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+    if len(shape) < 3 or shape[0] != len(x):
+        raise UnsupportedError(
+            f"the layer gives {shape or type(output).__name__}, not one map per channel and sample",
+            where=where,
+            cure="Name a convolutional layer with layer=.",
+        )
+    if len(shape) == 3 and len(size) == 1:
+        if shape[1] == size[0] and shape[2] != size[0]:
+            return Layout("tokens", size)
+        if x.ndim == 3 or shape[2] == size[0]:
+            return Layout("first", shape[2:])
+    elif len(shape) == len(size) + 2:
+        last = _misfit(shape[1:-1], size) < _misfit(shape[2:], size) - 1e-9
+        return Layout("last", shape[1:-1]) if last else Layout("first", shape[2:])
+    elif len(shape) == 3:
+        patches = range(1, math.gcd(*size) + 1)
+        grids = [tuple(s // p for s in size) for p in patches if all(s % p == 0 for s in size)]
+        for extra in range(MOST_EXTRA_TOKENS + 1):
+            for grid in grids:
+                if math.prod(grid) + extra == shape[1]:
+                    return Layout("tokens", grid, extra)
+        raise UnsupportedError(
+            f"the layer gives {shape[1]} tokens, which are no grid of square patches of {' x '.join(map(str, size))}",
+            where=where,
+            cure="Name a layer whose tokens are patches of the input (and at most 8 others in front), or one before them.",
+        )
+    raise UnsupportedError(
+        f"the layer gives {shape} for an input of {tuple(x.shape)}, not one map per channel and sample",
+        where=where,
+        cure="Name another layer with layer=.",
+    )
+
+
+def _misfit(grid: Sequence[int], size: Sequence[int]) -> float:
+    """How far the proportions of a grid are from the input's."""
+    logs = [math.log(g / s) for g, s in zip(grid, size)]
+    return max(logs) - min(logs)
+
+
+def find_layer(model: Model, layer: Layer, x: Tensor | Inputs) -> tuple[str, nn.Module]:
+    """The layer asked for by name or module, else the last one with a map: see ``find_layers``."""
+    return find_layers(model, layer, x)[-1]
+
+
+def find_layers(model: Model, layer: Layer, x: Tensor | Inputs) -> list[tuple[str, nn.Module]]:
+    """The layers asked for by name or module, else the last with maps that the output depends on (1 F of one row).
+
+    A layer has maps if its output keeps the input's spatial axes, or is tokens that stand in a grid over it. Behind the
+    last block of a transformer only the class token may be read; a layer whose patches do not matter is passed over,
+    which takes one backward of one row.
+    """
+    if not isinstance(model, nn.Module):
+        raise UnsupportedError("a plain function has no layers", cure="Use a method that only needs scores (occlusion).")
+    if layer is None:
+        return [_last_with_maps(model, x if isinstance(x, Inputs) else Inputs((x,)))]
+    several = [layer] if isinstance(layer, str | nn.Module) else list(layer)
+    if not several:
+        raise InputError("no layer in the list", cure="Name at least one, or leave layer= out.")
+    return [_named(model, one) for one in several]
+
+
+def _named(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
+    modules = dict(model.named_modules())
+    if isinstance(layer, str):
+        if layer not in modules:
+            raise InputError(f"the model has no layer '{layer}'", cure=nearest(layer, filter(None, modules)))
+        return layer, modules[layer]
+    for name, module in modules.items():
+        if module is layer:
+            return name, module
+    raise InputError(f"the layer {type(layer).__name__} is not part of the model", cure="Give one of its own modules.")
+
+
+def _last_with_maps(model: nn.Module, inputs: Inputs) -> tuple[str, nn.Module]:
+    one = inputs.rows(0, 1)
+    modules = {name: module for name, module in model.named_modules() if name}
+    seen: dict[str, Layout] = {}
+
+    def look(name: str, output: Any) -> None:
+        output = first_tensor(output)
+        if output is None or not output.is_floating_point():
+            return
+        try:
+            layout = layout_of(output, one.x, name)
+        except UnsupportedError:
+            return
+        if math.prod(layout.grid) > 1:
+            seen.pop(name, None)
+            seen[name] = layout
+
+    with borrowed(model), torch.no_grad():
+        _call(model, one, {module: functools.partial(look, name) for name, module in modules.items()})
+    if not seen:
+        raise UnsupportedError(
+            "no layer keeps the input's spatial axes, so there is no map to draw",
+            cure="Use integrated_gradients or occlusion, or name a layer with layer=.",
+        )
+    for name in reversed(list(seen)):
+        if seen[name].kind != "tokens" or seen[name].extra == 0 or _patches_matter(model, one, modules[name], seen[name]):
+            return name, modules[name]
+    raise UnsupportedError("the output depends on no layer's patches", cure="Name a layer with layer=.")
+
+
+def _call(model: nn.Module, inputs: Inputs, look: dict[nn.Module, Callable[[Any], Any]]) -> Any:
+    with watched(look):
+        return model(*inputs.arguments(inputs.x.clone(), torch.arange(len(inputs), device=inputs.x.device)))
+
+
+def _patches_matter(model: nn.Module, one: Inputs, module: nn.Module, layout: Layout) -> bool:
+    """Whether the gradient of the model's answer with respect to this layer is not zero at its patches."""
+    leaves: list[Tensor] = []
+
+    def cut(output: Any) -> Any:
+        tensor = first_tensor(output)
+        assert tensor is not None
+        leaves.append(tensor.detach().clone().requires_grad_())
+        return with_first(output, leaves[-1].clone())
+
+    with borrowed(model):
+        answers = [t for t in tensors(_call(model, one, {module: cut})) if t.is_floating_point() and t.requires_grad]
+        # uneven weights: the plain sum of probabilities would have no gradient
+        uneven = [(t * torch.linspace(1, 2, t.numel()).to(t).view_as(t)).sum() for t in answers]
+        if not uneven:
+            return False
+        g = torch.autograd.grad(torch.stack(uneven).sum(), leaves[-1], allow_unused=True)[0]
+    return g is not None and bool(layout.maps(g).any())

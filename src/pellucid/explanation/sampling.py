@@ -1,0 +1,109 @@
+"""Means over random draws with their standard errors, stopped per sample when these are small enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pellucid.core import checks
+
+from .score import Score
+
+# Draws before the first look at the standard error; the number doubles between looks.
+FIRST_ROUND = 8
+Evaluate = Callable[[Tensor, int, int], Iterator[tuple[Tensor, Tensor]]]
+
+
+@dataclass
+class Moments:
+    """Sums over the draws of d, d^2, d^3, d^4, where d is a draw less the first one: equal draws have no variance at all.
+
+    first: (B, ...) the first draw of each sample. sums: four tensors (B, ...). n: (B,) draws.
+    """
+
+    first: Tensor
+    sums: list[Tensor]
+    n: Tensor
+
+    def _mean(self, power: int) -> Tensor:
+        return self.sums[power - 1] / self._per(self.n)
+
+    def _per(self, numbers: Tensor) -> Tensor:
+        return numbers.view(-1, *[1] * (self.first.ndim - 1)).to(self.first)
+
+    def mean(self) -> Tensor:
+        """(B, ...) mean of the draws."""
+        return self.first + self._mean(1)
+
+    def variance(self) -> Tensor:
+        """(B, ...) mean squared distance from the mean (divided by n)."""
+        return (self._mean(2) - self._mean(1) ** 2).clamp(min=0)
+
+    def square(self) -> Tensor:
+        """(B, ...) mean of the squares."""
+        return self.variance() + self.mean() ** 2
+
+    def error_of_mean(self) -> Tensor:
+        """(B, ...) standard error of the mean: sqrt(variance / (n - 1)); infinite where there is one draw."""
+        return (self.variance() / self._per(self.n - 1)).sqrt().nan_to_num(nan=torch.inf)
+
+    def error_of_variance(self) -> Tensor:
+        """(B, ...) standard error of the variance: sqrt((m4 - m2^2) / n)."""
+        return ((self._fourth() - self.variance() ** 2).clamp(min=0) / self._per(self.n)).sqrt()
+
+    def error_of_square(self) -> Tensor:
+        """(B, ...) standard error of the mean square: sqrt((E g^4 - (E g^2)^2) / n), g = mean + c with c central."""
+        mean, variance = self.mean(), self.variance()
+        spread = self._fourth() + 4 * mean * self._third() + 4 * mean**2 * variance - variance**2
+        return (spread.clamp(min=0) / self._per(self.n)).sqrt()
+
+    def _third(self) -> Tensor:
+        a = self._mean(1)
+        return self._mean(3) - 3 * a * self._mean(2) + 2 * a**3
+
+    def _fourth(self) -> Tensor:
+        a = self._mean(1)
+        return (self._mean(4) - 4 * a * self._mean(3) + 6 * a**2 * self._mean(2) - 3 * a**4).clamp(min=0)
+
+    def relative_error(self) -> Tensor:
+        """(B,) standard error of the mean over the size of the mean, each as root mean square over the values of a sample."""
+        error, size = (t.flatten(1).pow(2).mean(1).sqrt() for t in (self.error_of_mean(), self.mean()))
+        return torch.where(error > 0, error / size, error)
+
+    def counts(self) -> dict[str, float]:
+        """Draws per sample, for the cost."""
+        return {"samples": float(self.n.double().mean())}
+
+
+def sampled(score: Score, samples: int, tolerance: float | None, evaluate: Evaluate) -> Moments:
+    """Moments of ``samples`` draws for each sample, or of fewer where ``tolerance`` is reached.
+
+    evaluate(samples, start, stop) yields (sample indices, values) of draws start to stop for these samples. With a
+    tolerance the draws come in rounds of 8, 8, 16, 32 ..., and a sample is done once its ``relative_error`` is below it.
+    """
+    checks.count("samples", samples)
+    if tolerance is not None:
+        checks.positive("tolerance", tolerance)
+    x = score.x
+    active = torch.arange(len(x), device=x.device)
+    found = Moments(torch.zeros_like(x), [torch.zeros_like(x) for _ in range(4)], torch.zeros_like(active))
+    drawn = 0
+    while drawn < samples and len(active):
+        stop = samples if tolerance is None else min(samples, max(FIRST_ROUND, 2 * drawn))
+        known = torch.zeros(len(x), dtype=torch.bool, device=x.device) if drawn == 0 else None
+        for sample, values in evaluate(active, drawn, stop):
+            if known is not None:  # draws come in order, so a sample's first one is met first
+                firsts = ~known[sample] & (sample != sample.roll(1)).index_fill(0, sample.new_zeros(1), True)
+                found.first[sample[firsts]] = values[firsts]
+                known[sample] = True
+            d = values - found.first[sample]
+            for power, total in enumerate(found.sums, 1):
+                total.index_add_(0, sample, d if power == 1 else d**power)
+        drawn = stop
+        found.n[active] = drawn
+        if tolerance is not None:
+            active = active[found.relative_error()[active] > tolerance]
+    return found
