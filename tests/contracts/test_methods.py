@@ -30,8 +30,9 @@ from pellucid.explanation.reference_library import ReferenceLibrary
 
 NAMES = METHODS.names()
 NETWORKS = list(SHAPES)
+NOISY = ("smoothgrad", "smoothgrad_squared", "vargrad")
 FAST = {
-    **dict.fromkeys(["smoothgrad", "smoothgrad_squared", "vargrad"], {"samples": 3}),
+    **{name: {"samples": 3} for name in NOISY},
     "integrated_gradients": {"steps": 4},
     "integrated_gradients_smoothgrad": {"steps": 3, "samples": 2},
     "guided_ig": {"steps": 5},
@@ -183,7 +184,7 @@ CAMS = ["grad_cam", "grad_cam_plus_plus", "xgrad_cam", "hires_cam", "layer_cam",
 TOGETHER = [
     ({"gradient_times_input": {}, "gradient": {}, "edge_detector": {}}, {"F": 1, "B": 1}),
     (dict.fromkeys(["cam", "ablation_cam", *CAMS]), {"F": 1, "H": 1}),
-    (dict.fromkeys(["smoothgrad", "smoothgrad_squared", "vargrad"], {"samples": 7}), {"F": 8, "B": 7}),
+    ({name: {"samples": 7} for name in NOISY}, {"F": 8, "B": 7}),
     ({"vargrad": {"samples": 3}, "smoothgrad": {"samples": 4}}, {"F": 8, "B": 7}),
     ({"integrated_gradients": {"steps": 5}, "gradient": {}, "occlusion": {}}, {"F": 1 + 1 + 5 + 64, "B": 1 + 5}),
     ({"gradient": {}, "grad_cam": {}, "smoothgrad": {"samples": 3}}, {"F": 1 + 1 + 3, "B": 1 + 3, "H": 1}),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from networks import DenseHead, GapLinear, network, samples
-from pellucid import explain
+from networks import DenseHead, GapLinear, Residual, Sequence, network, samples
+from pellucid import UnsupportedError, explain
 from pellucid.explanation.calibration import THRESHOLDS, calibrate
 from pellucid.explanation.libra_cam import contrast
 from pellucid.explanation.reference_library import ReferenceLibrary, reference_library
@@ -26,6 +26,86 @@ def test_grad_cam_is_cam_on_a_gap_head():
     cam = torch.einsum("k,bkhw->bhw", model.head.weight[2].detach(), a) / a[0, 0].numel()
     torch.testing.assert_close(found.raw, cam, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.raw.sum((1, 2)), found.score - model.head.bias[2].detach(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("target", [0, 2, 4])
+def test_all_activation_methods_are_known_on_a_gap_head(target):
+    """METHODS E: CAM/Z = Grad-CAM = HiResCAM = XGrad-CAM; Layer-CAM sum max(w, 0) A / Z; both Grad-CAM++; Ablation-CAM.
+
+    w: the head's own weights; CAM is Z times as large, and its mean is the logit without its bias (X18-X21).
+    """
+    model, x = network(GapLinear), samples(GapLinear)
+    a, w, bias = activations(model, x), model.head.weight[target].detach(), model.head.bias[target].detach()
+    z = a[0, 0].numel()
+    g, w4 = w / z, w.view(1, -1, 1, 1)
+    names = ["cam", "grad_cam", "hires_cam", "xgrad_cam", "layer_cam", "grad_cam_plus_plus", "ablation_cam"]
+    found = explain(model, x, names, target=target, layer="features")
+    cam = (w4 * a).sum(1)
+    y = found["cam"].score
+    plus = z * g.clamp(min=0) / (2 + g * a.sum((2, 3)))
+    expected = {
+        "cam": cam,
+        "grad_cam": cam / z,
+        "hires_cam": cam / z,
+        "xgrad_cam": cam / z,
+        "layer_cam": (w4.clamp(min=0) * a).sum(1) / z,
+        "grad_cam_plus_plus": torch.einsum("bk,bkhw->bhw", plus, a),
+        "ablation_cam": torch.einsum("bk,bkhw->bhw", w * a.mean((2, 3)) / y.abs()[:, None], a),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].raw, value, rtol=0, atol=1e-12, msg=name)
+    torch.testing.assert_close(found["cam"].raw.mean((1, 2)), y - bias, rtol=0, atol=1e-12)
+    normalised = explain(model, x, {"grad_cam_plus_plus": {"normalised": True}}, target=target, layer="features")
+    raw = normalised["grad_cam_plus_plus"].raw
+    torch.testing.assert_close(raw, (w4.clamp(min=0) * a).sum(1) / z, rtol=0, atol=1e-12)
+
+
+def test_hires_cam_adds_up_where_one_linear_layer_follows():
+    """X19: the paper's guarantee holds behind a flattening too, where Grad-CAM has none."""
+    model, x = network(Sequence), samples(Sequence)
+    found = explain(model, x, ["hires_cam", "grad_cam"], target=1, layer="features")
+    rest = found["hires_cam"].score - model.head.bias[1].detach()
+    torch.testing.assert_close(found["hires_cam"].raw.sum(1), rest, rtol=0, atol=1e-12)
+    assert (found["grad_cam"].raw.sum(1) - rest).abs().max() > 1e-3
+
+
+def test_dead_channels_are_no_trouble():
+    """PEERS 3: 0 / 0 in XGrad-CAM and Grad-CAM++; constant masks in Score-CAM; nothing to remove in Ablation-CAM."""
+    model, x = network(GapLinear), samples(GapLinear)
+    with torch.no_grad():
+        model.features[3].weight[:2] = 0
+        model.features[3].bias[:2] = torch.tensor([-1.0, 2.0])  # channel 0 is zero, channel 1 is constant
+    names = ["xgrad_cam", "grad_cam_plus_plus", "score_cam", "ablation_cam", "eigen_cam", "layer_cam"]
+    found = explain(model, x, {**dict.fromkeys(names), "grad_cam_plus_plus": {"normalised": True}}, layer="features")
+    assert all(e.relevance.isfinite().all() for e in found.values())
+    assert found["score_cam"].counts["channels"] <= 4
+    with torch.no_grad():
+        model.features[3].weight[:] = 0
+        model.features[3].bias[:] = -1  # nothing is active at all
+    for name, empty in explain(model, x, names, layer="features").items():
+        assert (empty.relevance == 0).all(), name
+        assert not empty.positive.any()
+        assert (empty.evidence() == 0).all()
+
+
+def test_score_cam_by_hand():
+    """X21: softmax over the channels of the score under each mask, enlarged before it is scaled."""
+    model, x = network(DenseHead), samples(DenseHead)
+    a = activations(model, x)
+    masks = torch.nn.functional.interpolate(a, (8, 8), mode="bilinear", align_corners=False)
+    low, high = masks.amin((2, 3), keepdim=True), masks.amax((2, 3), keepdim=True)
+    masks = (masks - low) / (high - low)
+    with torch.no_grad():
+        scores = torch.stack([model(x * masks[:, k : k + 1])[:, 2] for k in range(4)], 1)
+    found = explain(model, x, ["score_cam"], target=2, layer="features")["score_cam"]
+    torch.testing.assert_close(found.raw, torch.einsum("bk,bkhw->bhw", scores.softmax(1), a), rtol=0, atol=1e-12)
+
+
+def test_cam_refuses_what_it_is_not_made_for():
+    """X18: another head, or a ReLU behind the layer; Grad-CAM is named."""
+    for kind, layer in ((DenseHead, "features"), (Residual, "last"), (Sequence, "features")):
+        with pytest.raises(UnsupportedError, match="Use grad_cam"):
+            explain(network(kind), samples(kind), ["cam"], layer=layer)
 
 
 def test_libra_base_map_sums_to_the_difference_of_logits():

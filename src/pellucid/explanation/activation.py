@@ -64,7 +64,7 @@ def cam(score: Score, x: Tensor) -> Found:
     cost="F + H",
     mission="X19",
     paper="Selvaraju et al. 2017, eq. 1-2",
-    reading="Coarse and bright where features that speak for the class are found; it shows where, not what.",
+    reading="Coarse, and strong where features that speak for the class are found; it shows where, not what.",
 )
 def grad_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     """ReLU(sum_k w_k A^k), w_k = mean over positions of ds/dA^k; ``raw`` is the signed sum at the layer's resolution.
@@ -81,7 +81,7 @@ def grad_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     cost="F + H",
     mission="X19",
     paper="Chattopadhay et al. 2018, eq. 10 and 19",
-    reading="As Grad-CAM, but several instances of a class, and small ones, get the same brightness.",
+    reading="As Grad-CAM, but several instances of a class, and small ones, get the same strength.",
 )
 def grad_cam_plus_plus(score: Score, x: Tensor, *, normalised: bool = False) -> Found:
     """ReLU(sum_k w_k A^k), w_k = sum over positions of alpha * max(g, 0), alpha = g^2 / (2 g^2 + g^3 * sum A^k).

@@ -49,7 +49,7 @@ def baselines(baseline: Any, inputs: Inputs, first: int) -> list[Tensor]:
     given = baseline if isinstance(baseline, tuple) else (baseline,) * len(several)
     if len(given) != len(several):
         raise InputError(f"{len(given)} baselines for {len(several)} inputs", cure="Give one for each input, or one for all.")
-    each = [_of_part(b, part) for b, part in zip(given, several)]
+    each = [_of_part(_channels_first(b, part, inputs), part) for b, part in zip(given, several)]
     counts = {len(found) for found in each} - {1}
     if len(counts) > 1:
         raise InputError(f"sets of {sorted(counts)} baselines", cure="Give every input the same number.")
@@ -69,6 +69,15 @@ def _placed(inputs: Inputs, pieces: list[Tensor]) -> tuple[Tensor, ...]:
     return tuple(parts)
 
 
+def _channels_first(given: Any, like: Tensor, inputs: Inputs) -> Any:
+    """A baseline in the layout of the samples, which it was given in, as the engine has them."""
+    if isinstance(given, int | float | str) or not inputs.channels_last:
+        return given
+    tensor = torch.as_tensor(given)
+    channel = tensor.ndim - like.ndim + 1  # axis 1 of a set, axis 0 of a single input
+    return tensor.movedim(-1, channel) if like.ndim > 2 and channel in (0, 1) else tensor
+
+
 def _of_part(baseline: Any, x: Tensor) -> list[Tensor]:
     if isinstance(baseline, str):
         checks.one_of("baseline", baseline, NAMED)
@@ -78,12 +87,9 @@ def _of_part(baseline: Any, x: Tensor) -> list[Tensor]:
         if x.ndim == 2:
             raise InputError("the features of a table cannot be blurred", cure='Give baseline="mean", a number or a row.')
         return [blurred(x)]
-    tensor = baseline if isinstance(baseline, int | float) else torch.as_tensor(baseline)
-    if isinstance(tensor, Tensor) and tensor.ndim == x.ndim:
-        if tensor.shape[1:] != x.shape[1:]:
-            return [as_baseline(tensor[:1].expand(len(x), *tensor.shape[1:]), x)]  # raises, or broadcasts
-        return [as_baseline(row, x) for row in tensor]
-    return [as_baseline(tensor, x)]
+    if not isinstance(baseline, int | float) and getattr(baseline, "ndim", 0) == x.ndim:
+        return [as_baseline(row, x) for row in baseline]  # a set
+    return [as_baseline(baseline, x)]
 
 
 def blurred(x: Tensor, share: float = 0.1) -> Tensor:
@@ -109,7 +115,7 @@ def references_of(given: Any, inputs: Inputs) -> Tensor:
         raise InputError(
             f"references for {len(parts)} inputs, {len(several)} vary", cure="Give a tuple with one for each input."
         )
-    rows = [prepare(None, part).to(x) for part, x in zip(parts, several)]
+    rows = [_channels_first(prepare(None, part).to(x), x, inputs) for part, x in zip(parts, several)]
     for row, x in zip(rows, several):
         if row.shape[1:] != x.shape[1:]:
             raise InputError(

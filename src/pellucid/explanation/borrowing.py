@@ -42,6 +42,26 @@ def is_keras(module: object) -> bool:
     return any(kind.__module__.partition(".")[0] == "keras" for kind in type(module).__mro__)
 
 
+def children(module: nn.Module) -> dict[str, nn.Module]:
+    """The modules directly inside one, by name. Keras does not tell torch of its layers."""
+    if is_keras(module):
+        inside = getattr(module, "layers", None) or getattr(module, "_layers", [])
+        return {str(layer.name): layer for layer in inside if isinstance(layer, nn.Module)}
+    return dict(module.named_children())
+
+
+def descendants(module: nn.Module, name: str = "") -> dict[str, nn.Module]:
+    """A module and all inside it, by their dotted names; each once, under the name that is met first."""
+    if not is_keras(module):
+        return dict(module.named_modules(prefix=name))
+    found = {name: module}
+    for key, child in children(module).items():
+        for inner, part in descendants(child, f"{name}.{key}" if name else key).items():
+            if not any(part is known for known in found.values()):
+                found[inner] = part
+    return found
+
+
 @contextmanager
 def replaced(changes: Mapping[nn.Module, Callable[[Callable[..., Any]], Callable[..., Any]]]) -> Iterator[None]:
     """Other functions in the place of modules' own, each made from the module's own; the modules' hooks still run."""

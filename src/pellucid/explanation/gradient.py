@@ -16,7 +16,7 @@ from .score import Score
     channels="max",
     mission="X9",
     paper="Simonyan et al. 2014, sec. 3",
-    reading="Bright where a small change of the input would change the score most, up or down; not what the score consists of.",
+    reading="Strong where a small change of the input would change the score most, up or down; not what the score consists of.",
 )
 def gradient(score: Score, x: Tensor, *, absolute: bool = True) -> Found:
     """|ds/dx|: how strongly the score reacts to each input value; ``raw`` keeps the sign.
@@ -35,7 +35,7 @@ def gradient(score: Score, x: Tensor, *, absolute: bool = True) -> Found:
     claims="signed",
     mission="X9",
     paper="Shrikumar et al. 2016, sec. 1",
-    reading="Each value's share of the score if the network were linear from zero to here: orange for the class, blue against it.",
+    reading="Each value's share of the score if the network were linear: orange for the class, blue against it.",
 )
 def gradient_times_input(score: Score, x: Tensor) -> Tensor:
     """x * ds/dx: each value's share of the score under a linear view through zero.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pellucid.core.errors import InputError, UnsupportedError, nearest
 
 from . import masks
-from .borrowing import Model, borrowed, first_tensor, tensors, watched, with_first
+from .borrowing import Model, borrowed, children, descendants, first_tensor, tensors, watched, with_first
 from .inputs import Inputs
 
 Layer = str | nn.Module | Sequence[str | nn.Module] | None
@@ -48,8 +48,12 @@ class Layout:
         return torch.cat([like[:, : self.extra], maps.flatten(2).movedim(1, 2)], 1)
 
 
-def layout_of(output: Any, x: Tensor, where: str) -> Layout:
-    """The layout of a layer's output for these inputs; UnsupportedError with the reason where there are no maps in it."""
+def layout_of(output: Any, x: Tensor, where: str, *, channels_last: bool = False) -> Layout:
+    """The layout of a layer's output for these inputs; UnsupportedError with the reason where there are no maps in it.
+
+    channels_last: known of a model of Keras. Of others the proportions decide: an output that has the input's with its
+    channels last (Swin) is taken so, one that has them either way has its channels first.
+    """
     size = masks.spatial(x)
     shape = tuple(output.shape) if isinstance(output, Tensor) else ()
     if len(shape) < 3 or shape[0] != len(x):
@@ -58,6 +62,8 @@ def layout_of(output: Any, x: Tensor, where: str) -> Layout:
             where=where,
             cure="Name a convolutional layer with layer=.",
         )
+    if channels_last and x.ndim > 2 and len(shape) == len(size) + 2:
+        return Layout("last", shape[1:-1])
     if len(shape) == 3 and len(size) == 1:
         if shape[1] == size[0] and shape[2] != size[0]:
             return Layout("tokens", size)
@@ -101,7 +107,7 @@ def find_layers(model: Model, layer: Layer, x: Tensor | Inputs) -> list[tuple[st
 
     A layer has maps if its output keeps the input's spatial axes, or is tokens that stand in a grid over it. Behind the
     last block of a transformer only the class token may be read; a layer whose patches do not matter is passed over,
-    which takes one backward of one row.
+    which takes one backward of one row. Of a transformer with a class token blocks and norms are looked at before others.
     """
     if not isinstance(model, nn.Module):
         raise UnsupportedError("a plain function has no layers", cure="Use a method that only needs scores (occlusion).")
@@ -114,7 +120,7 @@ def find_layers(model: Model, layer: Layer, x: Tensor | Inputs) -> list[tuple[st
 
 
 def _named(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
-    modules = dict(model.named_modules())
+    modules = descendants(model)
     if isinstance(layer, str):
         if layer not in modules:
             raise InputError(f"the model has no layer '{layer}'", cure=nearest(layer, filter(None, modules)))
@@ -127,7 +133,7 @@ def _named(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
 
 def _last_with_maps(model: nn.Module, inputs: Inputs) -> tuple[str, nn.Module]:
     one = inputs.rows(0, 1)
-    modules = {name: module for name, module in model.named_modules() if name}
+    modules = {name: module for name, module in descendants(model).items() if name}
     seen: dict[str, Layout] = {}
 
     def look(name: str, output: Any) -> None:
@@ -135,7 +141,7 @@ def _last_with_maps(model: nn.Module, inputs: Inputs) -> tuple[str, nn.Module]:
         if output is None or not output.is_floating_point():
             return
         try:
-            layout = layout_of(output, one.x, name)
+            layout = layout_of(output, one.x, name, channels_last=inputs.channels_last)
         except UnsupportedError:
             return
         if math.prod(layout.grid) > 1:
@@ -149,8 +155,11 @@ def _last_with_maps(model: nn.Module, inputs: Inputs) -> tuple[str, nn.Module]:
             "no layer keeps the input's spatial axes, so there is no map to draw",
             cure="Use integrated_gradients or occlusion, or name a layer with layer=.",
         )
-    for name in reversed(list(seen)):
-        if seen[name].kind != "tokens" or seen[name].extra == 0 or _patches_matter(model, one, modules[name], seen[name]):
+    last_first = list(reversed(seen))
+    blocks = [name for name in last_first if children(modules[name]) or "Norm" in type(modules[name]).__name__]
+    tokens = seen[last_first[0]].extra > 0
+    for name in [*blocks, *last_first] if tokens else last_first[:1]:
+        if seen[name].extra == 0 or _patches_matter(model, one, modules[name], seen[name]):
             return name, modules[name]
     raise UnsupportedError("the output depends on no layer's patches", cure="Name a layer with layer=.")
 

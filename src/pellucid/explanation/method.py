@@ -177,6 +177,11 @@ def _assemble(
     relevance = joined([f.relevance for f in found])
     assert relevance is not None
     seen = _seen(name, inputs)
+
+    def given(tensor: Tensor | None) -> Tensor | None:
+        """What has the shape of the samples in the layout of the samples."""
+        return tensor if tensor is None or tensor.shape != seen.x.shape else inputs.as_given(tensor)
+
     shapes = None
     if len(inputs.parts) > 1:
         shapes = [list(part.shape[1:]) if i in seen.varied else None for i, part in enumerate(inputs.parts)]
@@ -186,7 +191,7 @@ def _assemble(
     return Explanation(
         method=name,
         relevance=inputs.as_given(relevance.detach()),
-        raw=joined([f.raw for f in found]),
+        raw=given(joined([f.raw for f in found])),
         target=joined([p.target for p in parts]),
         score=joined([p.score for p in parts]),
         base=joined([f.base for f in found]),
@@ -194,7 +199,7 @@ def _assemble(
         layer=place if entry.facts["needs"] == "layer" else None,
         options=defaults | options,
         counts=counts,
-        details={key: value for key in found[0].details if (value := joined([f.details[key] for f in found])) is not None},
+        details={key: v for key in found[0].details if (v := given(joined([f.details[key] for f in found]))) is not None},
         passes=passes,
         x=inputs.as_given(seen.x),
         shapes=shapes,

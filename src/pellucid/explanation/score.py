@@ -29,8 +29,6 @@ from .targets import SCALES, Target, as_indices, called, logits, no_probability,
 
 R = TypeVar("R")
 Alter = Callable[[Tensor, Tensor], Tensor]
-# How far a replayed score may be from the score itself before the replay is not believed.
-REPLAY_ERROR = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 @dataclass
@@ -51,7 +49,7 @@ class Passes:
 
 
 @dataclass
-class _Cut:
+class Cut:
     """One forward pass with the graph cut at the layer: what the layers gave, and the score that follows from it."""
 
     outputs: list[Tensor]
@@ -87,7 +85,7 @@ class Score:
         self._target = None if target is None or callable(target) else as_indices(target, len(self), self.x.device)
         self._own: tuple[Tensor, Tensor | None] | None = None
         self._kept: dict[Hashable, Any] = {}
-        self._cut: _Cut | None = None
+        self._cut: Cut | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -131,7 +129,7 @@ class Score:
         """(B,) the score of the samples as they are: 1 F, none if another pass over them was made."""
         if self._own is None:
             with torch.no_grad():
-                self._remember(self._run(self.x.clone(), self._everyone()))
+                self._remember(self._run(self.x.clone(), self.everyone()))
         assert self._own is not None
         return self._own[0]
 
@@ -148,7 +146,7 @@ class Score:
 
         def make() -> Tensor:
             leaf = _leaf(self.x)
-            value = self._remember(self._run(leaf.clone(), self._everyone()))
+            value = self._remember(self._run(leaf.clone(), self.everyone()))
             self.passes.backward += len(leaf)
             return _gradients(value, [leaf])[0]
 
@@ -156,7 +154,7 @@ class Score:
 
     def maps(self) -> Tensor:
         """A (B, K, ...) of the layer (the last, if there are several): 1 F, once for all that look at a layer."""
-        cut = self._forward_to_layer()
+        cut = self.to_layer()
         return cut.layouts[-1].maps(cut.outputs[-1].detach())
 
     def activation(self) -> tuple[Tensor, Tensor]:
@@ -165,7 +163,7 @@ class Score:
 
     def activations(self) -> list[tuple[Tensor, Tensor]]:
         """A and g of every layer asked for, the graph cut at the first of them: 1 F + 1 H, once."""
-        cut = self._forward_to_layer()
+        cut = self.to_layer()
         if cut.gradients is None:
             cut.gradients = _gradients(cut.value, cut.outputs)
             self.passes.head += len(self)
@@ -173,11 +171,12 @@ class Score:
 
     def affine(self) -> bool:
         """Whether the score is a linear function of the layer's output plus a constant, as the graph of the pass proves."""
-        cut = self._forward_to_layer()
+        cut = self.to_layer()
         return affine(cut.value, cut.outputs[-1])
 
-    def _forward_to_layer(self) -> _Cut:
-        if self._cut is not None:
+    def to_layer(self, *, again: bool = False) -> Cut:
+        """The pass that all methods of a layer share: 1 F, once; ``again``: make it anew."""
+        if self._cut is not None and not again:
             return self._cut
         if not self.layers:
             raise UnsupportedError("no layer to look at", cure="Name one with layer=.")
@@ -186,7 +185,8 @@ class Score:
 
         def cut(layer: nn.Module, output: Any) -> Any:
             tensor = first_tensor(output)
-            layout = layout_of(output if tensor is None else tensor, self.x, type(layer).__name__)
+            seen, where = (output if tensor is None else tensor), type(layer).__name__
+            layout = layout_of(seen, self.x, where, channels_last=self.inputs.channels_last)
             assert tensor is not None
             if not (tensor.requires_grad and len(self.layers) > 1):  # behind another of the layers the graph goes on
                 tensor = tensor.detach().clone().requires_grad_()
@@ -198,14 +198,14 @@ class Score:
         recording: AbstractContextManager[None] = nullcontext() if record is None else record.listening()
         looking = {layer: functools.partial(cut, layer) for layer in self.layers}
         with recording, watched(looking):
-            output = self._run(self.x.clone(), self._everyone())
+            output = self._run(self.x.clone(), self.everyone())
         for layer, times in uses.items():
             if times == 0:
                 raise UnsupportedError("the layer is not used by the model's forward pass", where=type(layer).__name__)
             if times > 1:
                 self.notes.append(f"the layer runs {times} times in one forward pass; its last use is explained")
         outputs, layouts = zip(*(found[layer] for layer in self.layers))
-        self._cut = _Cut(list(outputs), list(layouts), self._remember(output), record)
+        self._cut = Cut(list(outputs), list(layouts), self._remember(output), record)
         return self._cut
 
     # Many altered inputs: (sample, draw) pairs packed into full batches under one memory budget.
@@ -220,9 +220,9 @@ class Score:
 
         def score(sample: Tensor, draw: Tensor) -> Tensor:
             with torch.no_grad():
-                return self._select(self._run(alter(sample, draw), sample), sample, of or self.of)
+                return self.select(self._run(alter(sample, draw), sample), sample, of or self.of)
 
-        return self._gathered(index, count, score, self.rows)
+        return self.gathered(index, count, score, self.rows)
 
     def gradients(
         self, count: int, alter: Alter, *, samples: Tensor | None = None, start: int = 0
@@ -236,7 +236,7 @@ class Score:
 
         def one(sample: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             leaf = _leaf(alter(sample, draw))
-            value = self._select(self._run(leaf.clone(), sample), sample, self.of)
+            value = self.select(self._run(leaf.clone(), sample), sample, self.of)
             self.passes.backward += len(leaf)
             return sample, draw, _gradients(value, [leaf])[0]
 
@@ -259,62 +259,14 @@ class Score:
         """Random numbers of one draw for one sample of this batch."""
         return seeds.generator(self.seed, *names, self.first + sample, draw)
 
-    # Many altered activations, replayed through the part of the network behind the layer.
-
-    def replays(self, count: int, edit: Callable[[Tensor, Tensor, Tensor], Tensor], where: Tensor) -> Tensor:
-        """(B, count) scores where ``edit(maps, sample, draw)`` takes the layer's place: 1 T per pair in ``where``, + 1.
-
-        The one more is each sample unedited: if its replay is not its score, the way of replaying is not fit for this
-        model, and the next is taken: the traced graph, the modules with those before the layer left out, the whole network.
-        """
-        assert self.tail is not None
-        maps, own = self.maps(), self.own()
-        index = torch.cat([torch.stack([self._everyone(), torch.full_like(self._everyone(), -1)], 1), where.nonzero()])
-        index = index[index[:, 0].argsort(stable=True)]
-        # A tail holds little beside its layer's output; a row of the network about 200 times its input.
-        share = max(1, 10 * self.x[0].numel() // max(1, maps[0].numel()))
-        for way in self.tail.ways():
-
-            def score(sample: Tensor, draw: Tensor, way: str = way) -> Tensor:
-                rows = maps[sample]
-                edited = torch.where((draw < 0).view(-1, *[1] * (rows.ndim - 1)), rows, edit(rows.clone(), sample, draw))
-                with torch.no_grad():
-                    return self._select(self._replay(way, edited, sample), sample, self.of)
-
-            try:
-                found = self._gathered(index, count + 1, score, min(self.rows * share, devices.MOST_TAIL_ROWS))
-            except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
-                if way == "whole" or devices.out_of_memory(error):
-                    raise
-                self.tail.give_up(way)
-                continue
-            error_allowed = REPLAY_ERROR.get(own.dtype, 1e-2) * own.abs().clamp(min=1)
-            if bool(((found[:, -1] - own).abs() <= error_allowed).all()):
-                return found[:, :-1]
-            self.tail.give_up(way)
-        raise UnsupportedError("the network does not answer the same way twice", cure="Make its forward pass deterministic.")
-
-    def _replay(self, way: str, maps: Tensor, sample: Tensor) -> Any:
-        cut = self._forward_to_layer()
-        if way == "modules" and cut.record is not None and not cut.record.complete():
-            self._cut = None  # recorded for the graph only
-            cut = self._forward_to_layer()
-        assert self.tail is not None
-        assert cut.record is not None
-        if way == "whole":
-            self.passes.forward += len(sample)
-        else:
-            self.passes.tail += len(sample)
-        output = cut.layouts[-1].output(maps, cut.outputs[-1].detach()[sample])
-        return self.tail.replay(way, cut.record, output, self.inputs.arguments(self.x[sample], sample), sample)
-
     # The network itself.
 
-    def _everyone(self) -> Tensor:
+    def everyone(self) -> Tensor:
+        """(B,) the indices of the samples."""
         return torch.arange(len(self), device=self.x.device)
 
     def _pairs(self, count: int, samples: Tensor | None = None) -> Tensor:
-        samples = self._everyone() if samples is None else samples
+        samples = self.everyone() if samples is None else samples
         return torch.cartesian_prod(samples, torch.arange(count, device=self.x.device)).view(-1, 2)
 
     def _in_batches(self, index: Tensor, one: Callable[[Tensor, Tensor], R], rows: int) -> Iterator[R]:
@@ -322,7 +274,8 @@ class Score:
             self.rows = max(1, min(self.rows, left))
             yield result
 
-    def _gathered(self, index: Tensor, count: int, score: Callable[[Tensor, Tensor], Tensor], rows: int) -> Tensor:
+    def gathered(self, index: Tensor, count: int, score: Alter, rows: int) -> Tensor:
+        """(B, count) what ``score`` gives for these pairs, ``rows`` at a time; NaN for the others."""
         found = list(self._in_batches(index, score, rows))
         table = (found[0] if found else self.own()).new_full((len(self), count), torch.nan)
         if found:
@@ -344,14 +297,15 @@ class Score:
         """Fix the target by the model's answer to the samples themselves, and keep score and probability."""
         if self._choose is None and self._target is None:
             self._target = logits(output, len(self)).argmax(1)
-        value = self._select(output, self._everyone(), self.of)
+        value = self.select(output, self.everyone(), self.of)
         probability = None
         if self._choose is None:
-            probability = self._select(output, self._everyone(), "probability").detach()
+            probability = self.select(output, self.everyone(), "probability").detach()
         self._own = value.detach(), probability
         return value
 
-    def _select(self, output: Any, sample: Tensor, of: str) -> Tensor:
+    def select(self, output: Any, sample: Tensor, of: str) -> Tensor:
+        """The number that is explained, from the model's answer for these samples."""
         if self._choose is None:
             assert self._target is not None
             return of_class(output, self._target[sample], of, (sample + self.first).tolist())

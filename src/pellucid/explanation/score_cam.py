@@ -10,6 +10,7 @@ from torch import Tensor
 from . import masks
 from .activation import mapped, weighted
 from .method import method
+from .replay import without_channels
 from .result import Found
 from .score import Score
 
@@ -20,7 +21,7 @@ from .score import Score
     cost="F + channels * F",
     mission="X21",
     paper="Wang et al. 2020, eq. 5-7",
-    reading="Bright where features are found that alone, as a stencil over the input, let the network see the class.",
+    reading="Strong where features are found that alone, as a stencil over the input, let the network see the class.",
 )
 def score_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     """ReLU(sum_k w_k A^k), w = softmax over channels of s(x * unit(A^k enlarged)); ``raw`` is the signed sum.
@@ -49,15 +50,15 @@ def score_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     cost="F + linear * H + replays * T",
     mission="X21",
     paper="Desai & Ramaswamy 2020, eq. 3-4",
-    reading="Bright where features are found whose removal lowers the score; no gradient is trusted.",
+    reading="Strong where features are found whose removal lowers the score; no gradient is trusted.",
 )
 def ablation_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     """ReLU(sum_k w_k A^k), w_k = (y - y_-k) / |y|, y_-k the score with channel k of the layer set to zero.
 
-    |y| where the paper has y, so that a negative score does not turn the map round; ``raw`` is the signed sum, which
-    ``relu=False`` makes the relevance. Only the part of the network behind the layer runs (T), for channels that are not zero already. Where the score is linear in the layer's
-    output nothing runs: y - y_-k = sum(g^k * A^k). counts: replays, mean over samples, with one of the unedited sample;
-    linear, 1 where the closed form was used.
+    |y| where the paper has y, so that a negative score does not turn the map round. ``raw`` is the signed sum, which
+    ``relu=False`` makes the relevance. Only the part of the network behind the layer runs (T), and only for channels that are
+    not zero already. Where the score is linear in the layer's output nothing runs: y - y_-k = sum(g^k * A^k). counts:
+    replays, mean over samples, with one of the unedited sample; linear, 1 where the closed form was used.
     """
     a, y = score.maps(), score.own()
     alive = a.flatten(2).abs().amax(2) > 0
@@ -65,15 +66,9 @@ def ablation_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
         g = score.activation()[1]
         drop, replays = (g * a).flatten(2).sum(2), 0.0
     else:
-        without = score.replays(a.shape[1], without_channel, alive)
+        without = without_channels(score, alive)
         drop = torch.where(alive, y[:, None] - without, torch.zeros_like(without))
         replays = float(alive.sum(1).double().mean()) + 1
     counts = {"linear": float(replays == 0), "replays": replays}
     weights = drop / torch.where(y == 0, 1, y.abs())[:, None]
     return replace(mapped(weighted(weights, a), x, relu), counts=counts)
-
-
-def without_channel(maps: Tensor, sample: Tensor, draw: Tensor) -> Tensor:
-    """The maps with each row's channel set to zero."""
-    maps[torch.arange(len(maps), device=maps.device), draw] = 0
-    return maps

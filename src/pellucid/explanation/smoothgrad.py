@@ -43,7 +43,7 @@ def noisy_gradients(score: Score, samples: int, noise: float, tolerance: float |
     claims="sampled",
     mission="X11",
     paper="Smilkov et al. 2017, sec. 3",
-    reading="The gradient map without what changes from one noisy copy to the next: bright where the score always reacts.",
+    reading="The gradient map without what changes from one noisy copy to the next: strong where the score always reacts.",
 )
 def smoothgrad(
     score: Score,
@@ -97,7 +97,7 @@ def smoothgrad_squared(
     claims="sampled",
     mission="X11",
     paper="Adebayo et al. 2018, app. A",
-    reading="Bright where the gradient differs most between noisy copies: the score bends there. Empty if it is linear.",
+    reading="Strong where the gradient differs most between noisy copies: the score bends there. Empty if it is linear.",
 )
 def vargrad(score: Score, x: Tensor, *, samples: int = 25, noise: float = 0.15, tolerance: float | None = None) -> Found:
     """mean_i (ds/dx(x + e_i) - mean)^2 with the noise of ``smoothgrad``, whose draws it shares.

@@ -1,8 +1,9 @@
 """The part of a network behind a layer, run on edited outputs of that layer without what comes before it.
 
-Two ways of leaving out the part before. *graph*: the network is traced, and only the operations that follow from the layer
-are executed. *modules*: the network's own code runs, but modules that ended before the layer did answer with what they
-answered for the unedited samples. Where neither reproduces the score of an unedited sample, the *whole* network runs.
+Ways of leaving out the part before. *graph*: the network is traced, and only the operations that follow from the layer
+are executed. *linear*: the same from the first linear layer on, if only a channel is set to zero and all between keeps
+channels apart. *modules*: the network's own code runs, but modules that ended before the layer did answer with what they
+answered for the unedited samples. Where none reproduces the score of an unedited sample, the *whole* network runs.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .borrowing import is_keras, mapped, replaced, watched, with_first
+from .borrowing import children, is_keras, mapped, replaced, watched, with_first
+from .first_linear import channel_effects, steps_to_linear
 
-WAYS = ("graph", "modules", "whole")
+WAYS = ("linear", "graph", "modules", "whole")
 
 
 class Tail:
@@ -25,19 +27,21 @@ class Tail:
 
     def __init__(self, model: nn.Module, layer: nn.Module) -> None:
         self.model, self.layer = model, layer
-        inside = {id(part) for part in layer.modules()}
-        self.around = [m for m in model.modules() if id(m) not in inside and any(part is layer for part in m.modules())]
+        self.around = _around(model, layer)
         kept = {id(m) for m in self.around}
-        children = [child for m in self.around for child in m.children() if id(child) not in kept]
-        self.parts = list({id(child): child for child in children}.values()) or [layer]  # not around it, not inside a part
-        self._left = list(WAYS)
+        inside = [child for m in self.around for child in children(m).values() if id(child) not in kept]
+        self.parts = list({id(child): child for child in inside}.values()) or [layer]  # not around it, not inside a part
         self.traced = self._trace()
-        if self.traced is None:
-            self._left.remove("graph")
+        steps = None if self.traced is None else steps_to_linear(model, self.traced.start)
+        self.to_linear = steps
+        self.from_linear = None
+        if self.traced is not None and steps is not None:
+            self.from_linear = Traced(model, self.traced.graph, steps[-1])
+        self._left = [way for way in WAYS if not (way == "graph" and self.traced is None)]
 
-    def ways(self) -> list[str]:
-        """The ways that have not failed yet, the cheapest first."""
-        return list(self._left)
+    def ways(self, *, channels: bool) -> list[str]:
+        """The ways that have not failed yet, the cheapest first; ``channels``: whether whole channels are set to zero."""
+        return [way for way in self._left if way != "linear" or (channels and self.from_linear is not None)]
 
     def give_up(self, way: str) -> None:
         """This way does not reproduce the model."""
@@ -54,9 +58,13 @@ class Tail:
             return None
         before = [(m, dict(vars(m))) for m in self.around]
         try:
-            graph = _Tracer(self.around).trace(self.model)
-            node = next((n for n in reversed(graph.nodes) if self._calls(n) is self.layer), None)
-            return None if node is None else Traced(self.model, graph, node)
+            for inside in (True, False):
+                graph = _Tracer(self.around, self.layer, inside=inside).trace(self.model)
+                node = next((n for n in reversed(graph.nodes) if self._calls(n) is self.layer), None)
+                traced = None if node is None else Traced(self.model, graph, node)
+                if traced is None or traced.needed <= set(self.parts):
+                    return traced
+            return None
         except Exception:  # whatever a model's code raises when it is given symbols: it cannot be traced
             return None
         finally:
@@ -64,14 +72,28 @@ class Tail:
                 vars(module).clear()
                 vars(module).update(attributes)
 
+    def effects(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, O) what the first linear layer answers for the layer's output, (B, K, O) what each channel adds to it."""
+        assert self.traced is not None
+        assert self.to_linear is not None
+        value: Any = output.clone()  # steps may work in place
+        for before, node in zip([self.traced.start, *self.to_linear], self.to_linear[:-1]):
+            value = self.traced.execute(node, {before: value})
+        linear = self.model.get_submodule(str(self.to_linear[-1].target))
+        assert isinstance(linear, nn.Linear)
+        return channel_effects(linear, value, output.shape[1])
+
     def _calls(self, node: fx.Node) -> nn.Module | None:
         return self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
 
     def replay(self, way: str, record: Record, output: Tensor, arguments: tuple[Any, ...], sample: Tensor) -> Any:
-        """The model's answer where ``output`` takes the place of the layer's last output for these samples."""
+        """The model's answer where ``output`` takes the place of the layer's last output (*linear*: of that layer's)."""
+        if way == "linear":
+            assert self.from_linear is not None
+            return self.from_linear.run(record, output, arguments, sample)
         if way == "graph":
             assert self.traced is not None
-            return self.traced.run(record, output, arguments, sample)
+            return self.traced.run(record, with_first(record.taken(self.layer, -1, sample), output), arguments, sample)
         times = 0
 
         def put(own: Any) -> Any:
@@ -84,15 +106,27 @@ class Tail:
             return self.model(*arguments)
 
 
-class _Tracer(fx.Tracer):
-    """Goes into the modules around the layer and takes every other one as a single step."""
+def _around(module: nn.Module, layer: nn.Module) -> list[nn.Module]:
+    """The modules that contain the layer, from the outermost."""
+    if module is layer:
+        return []
+    inner = {id(m): m for child in children(module).values() for m in _around(child, layer)}
+    contains = bool(inner) or any(child is layer for child in children(module).values())
+    return [module, *inner.values()] if contains else []
 
-    def __init__(self, around: list[nn.Module]) -> None:
+
+class _Tracer(fx.Tracer):
+    """Goes into the modules around the layer, and into plain chains behind it; takes every other one as a single step."""
+
+    def __init__(self, around: list[nn.Module], layer: nn.Module, *, inside: bool) -> None:
         super().__init__()
         self.entered = {id(module) for module in around}
+        self.layer, self.inside, self.passed = layer, inside, False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return id(m) not in self.entered
+        behind, self.passed = self.passed, self.passed or m is self.layer
+        chain = type(m) is nn.Sequential and not (m._forward_hooks or m._forward_pre_hooks)
+        return id(m) not in self.entered and not (self.inside and behind and chain and m is not self.layer)
 
 
 class Record:
@@ -102,7 +136,7 @@ class Record:
         self.tail, self.rows = tail, rows
         self.answers: dict[nn.Module, list[Any]] = {part: [] for part in tail.parts}
         self.before: dict[nn.Module, int] = dict.fromkeys(tail.parts, 0)  # calls that ended when the layer last did
-        wanted = tail.traced.needed if tail.traced is not None and tail.ways()[0] == "graph" else None
+        wanted = tail.traced.needed if tail.traced is not None and "graph" in tail.ways(channels=False) else None
         self._wanted = set(tail.parts) if wanted is None else wanted
 
     @contextmanager
@@ -183,10 +217,9 @@ class Traced:
         self.number = {n: sum(m.target == n.target for m in calls[:i]) for i, n in enumerate(calls)}
 
     def run(self, record: Record, output: Tensor, arguments: tuple[Any, ...], sample: Tensor) -> Any:
-        """The network's answer with ``output`` as the first tensor at the start."""
-        own = record.taken(self.model.get_submodule(str(self.start.target)), -1, sample)
-        env: dict[fx.Node, Any] = {self.start: with_first(own, output)}
-        given = dict(zip((n for n in self.graph.nodes if n.op == "placeholder"), arguments))
+        """The network's answer with ``output`` at the start."""
+        env: dict[fx.Node, Any] = {self.start: output}
+        given: dict[fx.Node, Any] = dict(zip((n for n in self.graph.nodes if n.op == "placeholder"), arguments))
 
         def value(node: fx.Node) -> Any:
             """A step before the start: repeated per row, or worked out again where it is no tensor (a size)."""
@@ -200,14 +233,14 @@ class Traced:
                 else:
                     for before in node.all_input_nodes:
                         value(before)
-                    env[node] = self._execute(node, env)
+                    env[node] = self.execute(node, env)
             return env[node]
 
         for node in self.edge:
             value(node)
         left = {node: sum(user in self.tail for user in node.users) for node in self.tail}
         for node in self.tail:
-            env[node] = self._execute(node, env)
+            env[node] = self.execute(node, env)
             for before in node.all_input_nodes:  # let go of what no later step needs
                 if before in left:
                     left[before] -= 1
@@ -215,7 +248,8 @@ class Traced:
                         del env[before]
         return env[node]
 
-    def _execute(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+    def execute(self, node: fx.Node, env: dict[fx.Node, Any]) -> Any:
+        """What a step gives, its inputs being known."""
         args = fx.node.map_arg(node.args, env.__getitem__)
         kwargs = fx.node.map_arg(node.kwargs, env.__getitem__)
         if node.op == "output":
