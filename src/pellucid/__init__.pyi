@@ -19,6 +19,8 @@ from .explanation.activation import grad_cam_plus_plus as grad_cam_plus_plus
 from .explanation.activation import hires_cam as hires_cam
 from .explanation.activation import layer_cam as layer_cam
 from .explanation.activation import xgrad_cam as xgrad_cam
+from .explanation.adapters import Attribution as Attribution
+from .explanation.adapters import explain_func as explain_func
 from .explanation.calibration import calibrate as calibrate
 from .explanation.edges import edge_detector as edge_detector
 from .explanation.gradient import gradient as gradient

@@ -44,7 +44,11 @@ def baselines(baseline: Any, inputs: Inputs, first: int) -> list[Tensor]:
     """
     several = [inputs.parts[i] for i in inputs.varied]
     if isinstance(baseline, PerSample):
-        rows = [prepare_like(b, part)[first : first + len(part)] for b, part in zip(baseline, several)]
+        rows = []
+        for b, x in zip(baseline, several):
+            b = _channels_first(b, x, inputs)
+            each = getattr(b, "ndim", 0) == x.ndim and len(b) > 1
+            rows.append(as_baseline(b[first : first + len(x)] if each else b, x))
         return [inputs.pack(_placed(inputs, rows))]
     given = baseline if isinstance(baseline, tuple) else (baseline,) * len(several)
     if len(given) != len(several):
@@ -55,11 +59,6 @@ def baselines(baseline: Any, inputs: Inputs, first: int) -> list[Tensor]:
         raise InputError(f"sets of {sorted(counts)} baselines", cure="Give every input the same number.")
     number = max(map(len, each))
     return [inputs.pack(_placed(inputs, [e[r if len(e) > 1 else 0] for e in each])) for r in range(number)]
-
-
-def prepare_like(value: Any, part: Tensor) -> Tensor:
-    """A baseline tensor with one row per sample in the precision of its input."""
-    return as_baseline(value, part) if not isinstance(value, Tensor) or value.ndim < part.ndim else value.to(part)
 
 
 def _placed(inputs: Inputs, pieces: list[Tensor]) -> tuple[Tensor, ...]:

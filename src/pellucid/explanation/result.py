@@ -6,16 +6,18 @@ import base64
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pellucid.core.errors import InputError
+from pellucid.core.errors import InputError, MissingExtraError
 from pellucid.core.table import FIGURES, METHODS
 
 from . import masks
@@ -97,6 +99,29 @@ class Explanation:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return self.relevance.cpu().numpy().astype(dtype) if dtype else self.relevance.cpu().numpy()
+
+    def to_numpy(self) -> NDArray[Any] | tuple[NDArray[Any] | None, ...]:
+        """The relevance as an array of the samples' shape; of a model with several inputs one array for each, or None."""
+        arrays = tuple(None if part is None else part.cpu().numpy() for part in self.parts)
+        return arrays if self.shapes is not None else arrays[0]  # type: ignore[return-value]
+
+    def to_shap(self, feature_names: Sequence[str] | None = None) -> Any:
+        """A ``shap.Explanation`` for shap's plots: values, the samples as data, and the score that the values start from.
+
+        The base value is ``base`` where the method has one, else the score less the sum of the values, so that they add up.
+        Raises MissingExtraError where shap is not installed.
+        """
+        try:
+            import shap
+        except ImportError as error:
+            raise MissingExtraError("to_shap needs shap", cure="pip install shap") from error
+        values = self.relevance.cpu().numpy()
+        base = self.base
+        if base is None:
+            base = torch.zeros(len(self)) if self.score is None else self.score - self.relevance.flatten(1).sum(1)
+        data = None if self.x is None else self.x.cpu().numpy()
+        names = None if feature_names is None else list(feature_names)
+        return shap.Explanation(values, base_values=base.cpu().numpy(), data=data, feature_names=names)
 
     def map(self) -> Tensor:
         """(B, *spatial): relevance summed over channels, with its sign; for saliency the maximum over channels."""
