@@ -47,7 +47,7 @@ from pellucid.core import devices
 
 CLASSES = 1000
 CHANNELS = 512  # of the layer that is explained, in both networks
-SAMPLES = STEPS = 8
+SAMPLES = STEPS = 16
 BARE_GOAL = 1.15
 LEVEL = 0.97  # a peer that takes this share of our time or more is not told from one that takes all of it
 ABLATION_GOAL = 4
@@ -280,12 +280,6 @@ def bare_cam(case: Case) -> Tensor:
         a = case.frozen.trunk(case.x)
     a.requires_grad_()
     return torch.autograd.grad(scored(case, case.frozen.head(a)), a)[0]
-
-
-@torch.no_grad()
-def bare_trunk(case: Case) -> Tensor:
-    """One forward to the layer."""
-    return case.frozen.trunk(case.x)
 
 
 @torch.no_grad()
@@ -529,7 +523,7 @@ def table() -> dict[str, Row]:
         {"captum GradientShap": captum("GradientShap", baselines=references, n_samples=SAMPLES)},
         lambda case: {"samples": SAMPLES, "references": references(case)},
     )
-    add("cam", bare_trunk, few, {"torchcam CAM": torchcam_package("CAM", graph=False, fc_layer="fc")}, only="resnet")
+    add("cam", bare_forward, few, {"torchcam CAM": torchcam_package("CAM", graph=False, fc_layer="fc")}, only="resnet")
     names = {
         "grad_cam": ("GradCAM", "GradCAM"),
         "grad_cam_plus_plus": ("GradCAMPlusPlus", "GradCAMpp"),
@@ -544,7 +538,7 @@ def table() -> dict[str, Row]:
         if name == "grad_cam":
             peers["captum LayerGradCam"] = captum_grad_cam
         add(name, bare_cam, few, peers)
-    add("eigen_cam", bare_trunk, few, {"pytorch_grad_cam EigenCAM": grad_cam_package("EigenCAM")})
+    add("eigen_cam", bare_forward, few, {"pytorch_grad_cam EigenCAM": grad_cam_package("EigenCAM")})
     masking = {"pytorch_grad_cam ScoreCAM": grad_cam_package("ScoreCAM")}
     masking["torchcam ScoreCAM"] = torchcam_package("ScoreCAM", graph=False, batch_size=rows_of)
     add("score_cam", bare_masked, each_channel, masking)

@@ -50,7 +50,7 @@ def fraction(name: str, value: Any, *, ends: bool = True) -> float:
 
 def finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """No NaN and no infinity; the message names the first offending sample."""
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    if tensor.is_floating_point() and tensor.numel() and not bool(torch.stack(torch.aminmax(tensor)).isfinite().all()):
         bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
         raise InputError(
             f"{name} holds {tensor[tuple(bad)].item()}",

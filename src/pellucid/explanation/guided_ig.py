@@ -80,7 +80,8 @@ def _advance(here: Tensor, g: Tensor, end: Tensor, low: Tensor, high: Tensor, le
         if not bool(going.any()):
             break
         free &= going[:, None]
-        limit = _quantile(slope.masked_fill(~free, torch.inf), fraction, free.sum(1))
+        # inf where fewer values are free: then all of them
+        limit = slope.masked_fill(~free, torch.inf).kthvalue(1 + int(fraction * (slope.shape[1] - 1)), 1).values
         chosen = free & (slope <= limit[:, None])
         room = ((high - here).abs() * chosen).sum(1)
         part = torch.where(room > short, short / room.clamp(min=1e-300), torch.ones_like(room))[:, None]
@@ -88,11 +89,3 @@ def _advance(here: Tensor, g: Tensor, end: Tensor, low: Tensor, high: Tensor, le
         here = torch.where(chosen, reached, here)
         going = going & (part[:, 0] >= 1)
     return here
-
-
-def _quantile(slope: Tensor, fraction: float, count: Tensor) -> Tensor:
-    """(B,) the value below which a fraction of all values lies, at least the smallest free one."""
-    ranked = slope.sort(1).values
-    place = (fraction * (slope.shape[1] - 1)) * torch.ones_like(count, dtype=torch.float64)
-    place = place.floor().long().clamp(max=(count - 1).clamp(min=0))
-    return ranked.gather(1, place[:, None])[:, 0]

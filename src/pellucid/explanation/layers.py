@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from pellucid.core.errors import InputError, UnsupportedError, nearest
 
 from . import masks
-from .borrowing import Model, borrowed, children, descendants, first_tensor, tensors, watched, with_first
+from .borrowing import Model, borrowed, children, descendants, first_tensor, is_keras, tensors, watched, with_first
 from .inputs import Inputs
 
 Layer = str | nn.Module | Sequence[str | nn.Module] | None
@@ -120,6 +121,9 @@ def find_layers(model: Model, layer: Layer, x: Tensor | Inputs) -> list[tuple[st
 
 
 def _named(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
+    if isinstance(layer, str) and not is_keras(model):
+        with suppress(AttributeError):
+            return layer, model.get_submodule(layer)
     modules = descendants(model)
     if isinstance(layer, str):
         if layer not in modules:

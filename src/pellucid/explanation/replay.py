@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +87,9 @@ def _replay(score: Score, tail: Tail, way: str, edited: Alter) -> Alter:
             return whole[sample] - torch.where((draw < 0)[:, None], 0, effects[sample, draw])
 
     def replay(sample: Tensor, draw: Tensor) -> Tensor:
-        arguments = score.inputs.arguments(score.x[sample], sample)
+        def arguments() -> tuple[Any, ...]:
+            return score.inputs.arguments(score.x[sample], sample)
+
         if way == "whole":
             score.passes.forward += len(sample)
         else:

@@ -28,6 +28,18 @@ class Moments:
     sums: list[Tensor]
     n: Tensor
 
+    def add(self, sample: Tensor, values: Tensor) -> None:
+        """Some draws, of which those of one sample stand together."""
+        for i, times in zip(*(t.tolist() for t in torch.unique_consecutive(sample, return_counts=True))):
+            rows, values = values[:times], values[times:]
+            if self.n[i] == 0:
+                self.first[i] = rows[0]
+            self.n[i] += times
+            d = rows - self.first[i]
+            square = d * d
+            for total, power in zip(self.sums, (d, square, square * d, square * square)):
+                total[i] += power.sum(0)
+
     def _mean(self, power: int) -> Tensor:
         return self.sums[power - 1] / self._per(self.n)
 
@@ -93,17 +105,9 @@ def sampled(score: Score, samples: int, tolerance: float | None, evaluate: Evalu
     drawn = 0
     while drawn < samples and len(active):
         stop = samples if tolerance is None else min(samples, max(FIRST_ROUND, 2 * drawn))
-        known = torch.zeros(len(x), dtype=torch.bool, device=x.device) if drawn == 0 else None
         for sample, values in evaluate(active, drawn, stop):
-            if known is not None:  # draws come in order, so a sample's first one is met first
-                firsts = ~known[sample] & (sample != sample.roll(1)).index_fill(0, sample.new_zeros(1), True)
-                found.first[sample[firsts]] = values[firsts]
-                known[sample] = True
-            d = values - found.first[sample]
-            for power, total in enumerate(found.sums, 1):
-                total.index_add_(0, sample, d if power == 1 else d**power)
+            found.add(sample, values)
         drawn = stop
-        found.n[active] = drawn
         if tolerance is not None:
             active = active[found.relative_error()[active] > tolerance]
     return found

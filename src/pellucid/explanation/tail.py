@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from .borrowing import children, is_keras, mapped, replaced, watched, with_first
 from .first_linear import channel_effects, steps_to_linear
 
+Arguments = Callable[[], tuple[Any, ...]]
 WAYS = ("linear", "graph", "modules", "whole")
 
 
@@ -86,8 +87,11 @@ class Tail:
     def _calls(self, node: fx.Node) -> nn.Module | None:
         return self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
 
-    def replay(self, way: str, record: Record, output: Tensor, arguments: tuple[Any, ...], sample: Tensor) -> Any:
-        """The model's answer where ``output`` takes the place of the layer's last output (*linear*: of that layer's)."""
+    def replay(self, way: str, record: Record, output: Tensor, arguments: Arguments, sample: Tensor) -> Any:
+        """The model's answer where ``output`` takes the place of the layer's last output (*linear*: of that layer's).
+
+        arguments: gives the model's inputs for these rows; not called where the tail does not use them.
+        """
         if way == "linear":
             assert self.from_linear is not None
             return self.from_linear.run(record, output, arguments, sample)
@@ -103,7 +107,7 @@ class Tail:
 
         left_out = {part: record.stub(part, sample) for part in self.parts} if way == "modules" else {}
         with replaced(left_out), watched({self.layer: put}):
-            return self.model(*arguments)
+            return self.model(*arguments())
 
 
 def _around(module: nn.Module, layer: nn.Module) -> list[nn.Module]:
@@ -216,15 +220,17 @@ class Traced:
         calls = [node for node in graph.nodes if node.op == "call_module"]
         self.number = {n: sum(m.target == n.target for m in calls[:i]) for i, n in enumerate(calls)}
 
-    def run(self, record: Record, output: Tensor, arguments: tuple[Any, ...], sample: Tensor) -> Any:
+    def run(self, record: Record, output: Tensor, arguments: Arguments, sample: Tensor) -> Any:
         """The network's answer with ``output`` at the start."""
         env: dict[fx.Node, Any] = {self.start: output}
-        given: dict[fx.Node, Any] = dict(zip((n for n in self.graph.nodes if n.op == "placeholder"), arguments))
+        given: dict[fx.Node, Any] = {}
 
         def value(node: fx.Node) -> Any:
             """A step before the start: repeated per row, or worked out again where it is no tensor (a size)."""
             if node not in env:
                 if node.op == "placeholder":
+                    if not given:
+                        given.update(zip((n for n in self.graph.nodes if n.op == "placeholder"), arguments()))
                     env[node] = given[node] if node in given else node.args[0]
                 elif node.op == "call_module":
                     part = self.model.get_submodule(str(node.target))
