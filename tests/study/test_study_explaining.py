@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 from pellucid.core.errors import InputError
+from pellucid.core.table import METHODS
 from pellucid.explanation.method import explain
 from pellucid.explanation.result import Explanation
 from pellucid.quality.faithfulness import faithfulness
@@ -30,6 +31,21 @@ def test_what_is_saved_is_what_the_method_says(image_run):
         assert frame.loc[sample["name"], "part"] == "test"
         assert frame.loc[sample["name"], "predicted"] == sample["predicted"] == sample["explained"]
         assert frame.loc[sample["name"], "true"] == sample["true"]
+
+
+@pytest.mark.parametrize("which", ["image_run", "table_run"])
+def test_every_method_works_on_a_run_or_says_why_not(which, request):
+    """References come from the training part; what a table or this network cannot have is refused with the reason."""
+    run = RunDirectory.open(request.getfixturevalue(which))
+    x = recall.part_of(run, "test").batch(torch.arange(2))[0]
+    cheap = {"smoothgrad": 2, "smoothgrad_squared": 2, "vargrad": 2, "expected_gradients": 3}
+    asked = {name: {"samples": cheap[name]} if name in cheap else {} for name in METHODS.names()}
+    found, refused = explaining.explain_all(run, x, asked | {"guided_ig": {"steps": 3}})
+    assert found.keys() | refused.keys() == asked.keys()
+    pictures = {name for name in asked if METHODS[name].facts["needs"] == "layer"} | {"edge_detector"}
+    assert refused.keys() <= ({"cam", "libra_cam"} if which == "image_run" else pictures)
+    assert len(found["expected_gradients"].options["references"]) == min(64, len(recall.split_of(run)["train"]))
+    assert explaining.described(found["expected_gradients"])["options"]["samples"] == 3
 
 
 def test_rows_to_show_are_test_rows_of_every_class_with_some_mistakes(table_run):

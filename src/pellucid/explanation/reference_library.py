@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,6 +68,11 @@ class ReferenceLibrary:
             )
         return self.activations[self.index[target]]
 
+    def seen_by(self, model: Model, samples: Samples) -> ReferenceLibrary:
+        """The same references as another state of the model sees them; ``samples`` are those that it was built from."""
+        _, module = find_layer(model, self.layer, prepare(model, samples.batch(torch.arange(1))[0]))
+        return replace(self, activations=_scan(model, samples, self.rows, _activations, layers=[module])[0])
+
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file."""
         path = Path(path)
@@ -118,25 +123,28 @@ def reference_library(
             found = logits(score.model(score.x), len(score))
         return found.sigmoid() if found.shape[1] == 1 else found.softmax(1)
 
-    def activations(score: Score) -> Tensor:
-        with torch.no_grad():
-            return score.maps()
-
-    def scan(rows: Tensor, run: Callable[[Score], Tensor]) -> tuple[Tensor, Tensor]:
-        """One answer per row, and the labels, 1024 rows of the samples at a time."""
-        answers, labels = [], []
-        for part in torch.split(rows, 1024):
-            xs, ys = samples.batch(part)
-            answers += over_batches(model, prepare(model, xs), run, layers=[module], batch=batch)
-            labels.append(torch.as_tensor(ys))
-            if labels[-1].ndim != 1 or labels[-1].is_floating_point():
-                raise InputError(f"labels of shape {tuple(labels[-1].shape)}", cure="Give one class index per sample.")
-        return torch.cat(answers).cpu(), torch.cat(labels).cpu()
-
-    index, low = _lowest(*scan(torch.arange(len(samples)), probabilities), references)
+    index, low = _lowest(*_scan(model, samples, torch.arange(len(samples)), probabilities, batch=batch), references)
     rows = torch.unique(index)
     place_of = torch.zeros(len(samples), dtype=torch.long).scatter_(0, rows, torch.arange(len(rows)))
-    return ReferenceLibrary(scan(rows, activations)[0], place_of[index], low, rows, place)
+    activations, _ = _scan(model, samples, rows, _activations, layers=[module], batch=batch)
+    return ReferenceLibrary(activations, place_of[index], low, rows, place)
+
+
+def _activations(score: Score) -> Tensor:
+    with torch.no_grad():
+        return score.maps()
+
+
+def _scan(model: Model, samples: Samples, rows: Tensor, run: Callable[[Score], Tensor], **more: Any) -> tuple[Tensor, Tensor]:
+    """One answer per row, and the labels, 1024 rows of the samples at a time."""
+    answers, labels = [], []
+    for part in torch.split(rows, 1024):
+        xs, ys = samples.batch(part)
+        answers += over_batches(model, prepare(model, xs), run, **more)
+        labels.append(torch.as_tensor(ys))
+        if labels[-1].ndim != 1 or labels[-1].is_floating_point():
+            raise InputError(f"labels of shape {tuple(labels[-1].shape)}", cure="Give one class index per sample.")
+    return torch.cat(answers).cpu(), torch.cat(labels).cpu()
 
 
 def _lowest(p: Tensor, label: Tensor, references: int) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from pellucid.explanation.result import Explanation
 from pellucid.quality.faithfulness import faithfulness
 from pellucid.quality.randomisation import cascading_randomisation
 
-from .explaining import Methods, explain_all, methods_of, with_library
+from .explaining import Methods, completed, explain_all, methods_of
 from .recall import data_of, facts_of, model_of, part_of, split_of, study_of, target_index
 from .run_directory import RunDirectory
 
@@ -102,7 +101,7 @@ def _randomisation(run: RunDirectory, methods: Methods, samples: int, value: dic
     if not found:
         return
     target = next((e.target for e in found.values() if e.target is not None), None)
-    able = {name: with_library(run, name, methods[name]) for name in found}
+    able = {name: completed(run, name, methods[name]) for name in found}
     maps = _maps(run, x, able, target if target is not None else _target(run))
     try:
         judged = cascading_randomisation(model, maps, seed=study_of(run).seed, original={n: e.map() for n, e in found.items()})
@@ -132,15 +131,4 @@ def _seen_by(run: RunDirectory, model: nn.Module, options: Mapping[str, Any]) ->
     library = options.get("library")
     if not isinstance(library, ReferenceLibrary):
         return dict(options)
-    seen: list[Tensor] = []
-    handle = model.get_submodule(library.layer).register_forward_hook(
-        lambda module, inputs, output: seen.append(output.detach())
-    )
-    device = next(model.parameters()).device
-    try:
-        with torch.no_grad():
-            for rows in torch.split(library.rows, 256):
-                model(part_of(run, "train").batch(rows)[0].to(device))
-    finally:
-        handle.remove()
-    return {**options, "library": dataclasses.replace(library, activations=torch.cat(seen).cpu())}
+    return {**options, "library": library.seen_by(model, part_of(run, "train"))}

@@ -54,6 +54,8 @@ FIRST = (
 MISTAKES = 0.25
 # Rows of a figure for files; the relevance of all rows is saved.
 MOST_DRAWN = 16
+# Training rows that a method is given to compare with.
+REFERENCES = 64
 
 Methods = Mapping[str, Mapping[str, Any]]
 LIBRARY = "reference_library.safetensors"
@@ -99,7 +101,7 @@ def explain_all(
     refused: dict[str, str] = {}
     for name, options in methods.items():
         try:
-            ready[name] = with_library(run, name, options)
+            ready[name] = completed(run, name, options)
         except UnsupportedError as error:
             refused[name] = str(error)
     try:
@@ -113,10 +115,20 @@ def explain_all(
         return found, refused
 
 
-def with_library(run: RunDirectory, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a method, with the run's reference library where the method takes one."""
-    takes = name in METHODS and "library" in METHODS[name].options()
-    return {**options, "library": library_of(run)} if takes else dict(options)
+def completed(run: RunDirectory, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a method, with what it compares with from the training part: a library, or some rows as references."""
+    known = METHODS[name].options() if name in METHODS else {}
+    if "library" in known:
+        return {**options, "library": library_of(run)}
+    if "references" in known and options.get("references") is None:
+        return {**options, "references": part_of(run, "train").batch(_reference_rows(run))[0]}
+    return dict(options)
+
+
+def _reference_rows(run: RunDirectory) -> torch.Tensor:
+    rows = len(split_of(run)["train"])
+    drawn = torch.randperm(rows, generator=seeds.generator(study_of(run).seed, "references"))
+    return drawn[:REFERENCES].sort().values
 
 
 def library_of(run: RunDirectory) -> ReferenceLibrary:

@@ -164,9 +164,9 @@ def method_grid(samples: Mapping[str, Any]) -> Grid:
         free = "none" if facts["family"] == "baseline" else "shared"
         passes = ", ".join(f"{number(v, 3)} {k}" for k, v in facts["passes"].items() if v) or free
         details = ", ".join(f"{k}: {number(v)}" for k, v in facts["options"].items() if v is not None)
-        says = METHODS[name].summary.split(";")[0].replace("``", "") if name in METHODS else ""
+        says = METHODS[name].facts["reading"] if name in METHODS else ""
         rows.append([name, says, facts["layer"] or "", details, passes])
-    header = ["method", "what it shows", "layer", "options", "passes per row"]
+    header = ["method", "how to read its map", "layer", "options", "passes per row"]
     kept = [i for i in range(len(header)) if i != 2 or any(row[2] for row in rows)]
     caption = "The methods; passes through the network beyond what they share"
     return Grid([header[i] for i in kept], [[row[i] for i in kept] for row in rows], caption, numbers=len(kept))
