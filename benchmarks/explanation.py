@@ -17,18 +17,15 @@ rows per sample: F forward, B backward to the input, H backward through the part
 from __future__ import annotations
 
 import argparse
-import copy
 import ctypes
 import functools
 import gc
-import importlib
-import importlib.util
 import os
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -39,553 +36,43 @@ os.environ["TQDM_DISABLE"] = "1"  # read when the peers are imported: their prog
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-import pellucid
-from pellucid.core import devices
+from explaining.bare import (
+    bare_forward,
+    prepared,
+    seconds,
+)
+from explaining.networks import (
+    CHANNELS,
+    FULL,
+    NETWORKS,
+    Case,
+    freeze,
+    network,
+)
+from explaining.peers import (
+    first_line,
+    peer_of,
+)
+from explaining.rows import (
+    ABLATION_GOAL,
+    BARE_GOAL,
+    CAMS,
+    NOISY,
+    TOGETHER,
+    Row,
+    known,
+    ours,
+    table,
+)
 
-CLASSES = 1000
-CHANNELS = 512  # of the layer that is explained, in both networks
-SAMPLES = STEPS = 16
-BARE_GOAL = 1.15
 LEVEL = 0.97  # a peer that takes this share of our time or more is not told from one that takes all of it
-ABLATION_GOAL = 4
-FORWARD_AND_BACKWARD = 3  # forwards that a forward and a backward to the input take, to foresee how long a call will be
 PATIENCE = 3  # limits that a peer with a price of its own may take, and the first round of a row that gets more than one
-FULL = 224
 SMALLEST = 112  # the last features of a smaller image are a single cell
 UNITS = {"forward": "F", "backward": "B", "head": "H", "tail": "T"}
-CAMS = ("cam", "grad_cam", "grad_cam_plus_plus", "xgrad_cam", "hires_cam", "eigen_cam", "layer_cam")
-NOISY = ("smoothgrad", "smoothgrad_squared", "vargrad")
-TOGETHER = "together: "
-
-
-# The networks: the layers and names of the well-known ones, so that every package finds its way.
-
-
-class Block(nn.Module):
-    """Two convolutions and a shortcut, with one in-place ReLU used twice."""
-
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)
-        self.conv2, self.bn2 = nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample: nn.Module | None = None
-        if stride != 1 or before != after:
-            self.downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, before, h, w) -> (B, after, h / stride, w / stride)."""
-        shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += shortcut
-        return self.relu(out)
-
-
-class ResNet18(nn.Module):
-    """ResNet-18: 11.7 million parameters, global average pooling and one linear layer."""
-
-    layer = "layer4"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
-        self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
-        self.layer1 = nn.Sequential(Block(64, 64, 1), Block(64, 64, 1))
-        self.layer2 = nn.Sequential(Block(64, 128, 2), Block(128, 128, 1))
-        self.layer3 = nn.Sequential(Block(128, 256, 2), Block(256, 256, 1))
-        self.layer4 = nn.Sequential(Block(256, 512, 2), Block(512, 512, 1))
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(512, CLASSES)
-
-    def trunk(self, x: Tensor) -> Tensor:
-        """Up to and with the layer that is explained."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
-
-    def head(self, a: Tensor) -> Tensor:
-        """What follows that layer."""
-        return self.fc(torch.flatten(self.avgpool(a), 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, h, w) -> (B, 1000)."""
-        return self.head(self.trunk(x))
-
-
-class Vgg11(nn.Module):
-    """VGG-11: 132.9 million parameters, 123.6 million of them in the three linear layers of its head."""
-
-    layer = "features"
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for stage in [(64,), (128,), (256, 256), (512, 512), (512, 512)]:
-            for after in stage:
-                layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
-                before = after
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
-        self.avgpool = nn.AdaptiveAvgPool2d(7)
-        hidden = [nn.Linear(512 * 7 * 7, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5)]
-        hidden += [nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5)]
-        self.classifier = nn.Sequential(*hidden, nn.Linear(4096, CLASSES))
-
-    def trunk(self, x: Tensor) -> Tensor:
-        """Up to and with the layer that is explained."""
-        return self.features(x)
-
-    def head(self, a: Tensor) -> Tensor:
-        """What follows that layer."""
-        return self.classifier(torch.flatten(self.avgpool(a), 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, h, w) -> (B, 1000)."""
-        return self.head(self.trunk(x))
-
-
-NETWORKS: dict[str, type[ResNet18] | type[Vgg11]] = {"resnet": ResNet18, "vgg": Vgg11}
-
-
-def images(n: int, size: int) -> Tensor:
-    """Seeded images with coarse and fine structure, roughly standardised."""
-    generator = torch.Generator().manual_seed(1)
-    coarse, fine = (torch.randn(n, 3, s, s, generator=generator) for s in (8, size))
-    return F.interpolate(coarse, (size, size), mode="bilinear", align_corners=False) + 0.3 * fine
-
-
-def network(name: str) -> ResNet18 | Vgg11:
-    """A network in evaluation mode with seeded weights; its batch norms have the statistics of some images."""
-    torch.manual_seed(0)
-    model = NETWORKS[name]()
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        elif isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    if name == "resnet":
-        with torch.no_grad():
-            model.train()(images(8, 128))
-    return model.eval()
-
-
-@dataclass
-class Case:
-    """A network and a batch of images. ``frozen`` shares the weights with ``model``, which is the users' and the peers'."""
-
-    model: ResNet18 | Vgg11
-    frozen: ResNet18 | Vgg11
-    x: Tensor
-    forward_seconds: float = 0.0  # of one image, as its head's below
-    head_seconds: float = 0.0
-    target: list[int] = field(init=False)
-    rows: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.target = [37 * i % CLASSES for i in range(len(self.x))]
-        self.rows = devices.rows_that_fit(self.x[0])
-
-    @property
-    def size(self) -> int:
-        """Pixels along an edge."""
-        return self.x.shape[-1]
-
-    @property
-    def place(self) -> nn.Module:
-        """The layer that is explained, in the users' network."""
-        return self.model.get_submodule(self.model.layer)
-
-    @property
-    def per_pass(self) -> int:
-        """Altered copies of every image that fit into one pass, for peers that are told so."""
-        return max(1, self.rows // len(self.x))
-
-    @property
-    def window(self) -> int:
-        """Edge of an occluded square: sixteen cover the image."""
-        return self.size // 4
-
-
-def freeze(model: ResNet18 | Vgg11) -> ResNet18 | Vgg11:
-    """The same weights with frozen parameters; a copy of VGG's own half gigabyte is not needed."""
-    memo = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
-    return copy.deepcopy(model, memo)
-
-
-def prepared(model: ResNet18 | Vgg11, frozen: ResNet18 | Vgg11, batch: int, size: int) -> Case:
-    """Images of this size, and how long one takes; the library's own preparations are made on the way."""
-    made = Case(model, frozen, images(batch, size))
-    bare_gradient(made)
-    with torch.no_grad():
-        a = frozen.trunk(made.x)
-        made.forward_seconds = min(seconds(lambda: frozen(made.x)) for _ in range(2)) / batch
-        made.head_seconds = min(seconds(lambda: frozen.head(a)) for _ in range(2)) / batch
-    return made
-
-
-# The bare passes.
-
-
-def scored(case: Case, answer: Tensor, sample: Tensor | None = None) -> Tensor:
-    """The targets' logits, summed."""
-    target = torch.tensor(case.target)
-    return answer.gather(1, (target if sample is None else target[sample])[:, None]).sum()
-
-
-def pairs(samples: int, draws: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All pairs of a sample and a draw, so many at a time."""
-    for k in torch.arange(samples * draws).split(rows):
-        yield k // draws, k % draws
-
-
-def bare_gradient(case: Case) -> Tensor:
-    """One forward and backward to the input."""
-    found = torch.empty_like(case.x)
-    for sample in torch.arange(len(case.x)).split(case.rows):
-        leaf = case.x[sample].requires_grad_()
-        found[sample] = torch.autograd.grad(scored(case, case.frozen(leaf), sample), leaf)[0]
-    return found
-
-
-def bare_gradients(case: Case, alter: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
-    """Eight forwards and backwards per image in full passes, at points of the caller's or at noisy copies."""
-    total, draws = torch.zeros_like(case.x), SAMPLES
-    for sample, draw in pairs(len(case.x), draws, case.rows):
-        points = case.x[sample] + 0.1 * torch.randn(len(sample), *case.x.shape[1:]) if alter is None else alter(sample, draw)
-        leaf = points.requires_grad_()
-        total.index_add_(0, sample, torch.autograd.grad(scored(case, case.frozen(leaf), sample), leaf)[0])
-    return total / draws
-
-
-def bare_straight(case: Case) -> Tensor:
-    """The same on the straight way from zero."""
-    return bare_gradients(case, lambda sample, draw: case.x[sample] * ((draw + 0.5) / STEPS).view(-1, 1, 1, 1))
-
-
-def bare_in_turn(case: Case) -> Tensor:
-    """Eight forwards and backwards, each from where the one before led."""
-    point = Case(case.model, case.frozen, torch.zeros_like(case.x))
-    for _ in range(STEPS):
-        point.x = point.x + 1e-3 * bare_gradient(point).sign()
-    return point.x
-
-
-def bare_cam(case: Case) -> Tensor:
-    """One forward without a graph up to the layer, then the head forward and backward."""
-    with torch.no_grad():
-        a = case.frozen.trunk(case.x)
-    a.requires_grad_()
-    return torch.autograd.grad(scored(case, case.frozen.head(a)), a)[0]
-
-
-@torch.no_grad()
-def bare_forward(case: Case) -> Tensor:
-    """One forward."""
-    return case.frozen(case.x)
-
-
-@torch.no_grad()
-def bare_masked(case: Case) -> Tensor:
-    """One forward per image and channel that is not constant, the image weighted by the enlarged channel, in full passes."""
-    a = case.frozen.trunk(case.x)
-    live = (a.amax((2, 3)) > a.amin((2, 3))).nonzero()
-    found = torch.zeros(a.shape[:2])
-    for sample, channel in (part.unbind(1) for part in live.split(case.rows)):
-        mask = F.interpolate(a[sample, channel][:, None], case.x.shape[2:], mode="bilinear", align_corners=False)
-        low, high = mask.amin((2, 3), keepdim=True), mask.amax((2, 3), keepdim=True)
-        answer = case.frozen(case.x[sample] * ((mask - low) / (high - low)))
-        found[sample, channel] = answer.gather(1, torch.tensor(case.target)[sample][:, None])[:, 0]
-    return found
-
-
-@torch.no_grad()
-def bare_occluded(case: Case) -> Tensor:
-    """One forward per image and window, in full passes."""
-    across = case.size // case.window
-    found = torch.zeros(len(case.x), across**2)
-    for sample, draw in pairs(len(case.x), across**2, case.rows):
-        hidden = case.x[sample]
-        for image, k in zip(hidden, draw.tolist()):
-            i, j = (k // across) * case.window, (k % across) * case.window
-            image[:, i : i + case.window, j : j + case.window] = 0
-        found[sample, draw] = case.frozen(hidden).gather(1, torch.tensor(case.target)[sample][:, None])[:, 0]
-    return found
-
-
-# The peers. Each call is what a user would write, extractor and all.
-
-PACKAGES = {"captum": "captum.attr", "torchcam": "torchcam.methods", "pytorch_grad_cam": "pytorch_grad_cam"}
-
-
-@functools.cache
-def package(name: str) -> Any:
-    """A peer's module, or in words why there is none."""
-    try:
-        if name != "captum":
-            _declare_torchvision()
-        return importlib.import_module(PACKAGES[name])
-    except (ImportError, RuntimeError) as error:
-        return "not installed" if isinstance(error, ModuleNotFoundError) else f"does not load: {first_line(error)}"
-
-
-def peer_of(label: str) -> Any:
-    """The package at the head of a peer's label, or in words why there is none."""
-    return package(label.replace(",", " ").split()[0])
-
-
-@functools.cache
-def _declare_torchvision() -> ModuleType | None:
-    """Both packages import torchvision, which beside torch's CPU build needs help that the tests have already written.
-
-    The module is kept: what it declares goes with it.
-    """
-    path = Path(__file__).parents[1] / "tests" / "peers" / "torchvision_schemas.py"
-    spec = importlib.util.spec_from_file_location("torchvision_schemas", path)
-    if not path.exists() or spec is None or spec.loader is None:
-        return None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.declare()
-    return module
-
-
-def captum(name: str, **options: Any) -> Callable[[Case], Any]:
-    """A method of captum's on the input."""
-
-    def run(case: Case) -> Any:
-        given = {key: value(case) if callable(value) else value for key, value in options.items()}
-        leaf = case.x.clone().requires_grad_()
-        return getattr(package("captum"), name)(case.model).attribute(leaf, target=case.target, **given)
-
-    return run
-
-
-def captum_noise(inner: str, kind: str, samples: int, **options: Any) -> Callable[[Case], Any]:
-    """A method of captum's under its noise tunnel."""
-
-    def run(case: Case) -> Any:
-        attr = package("captum")
-        given = {key: value(case) if callable(value) else value for key, value in options.items()}
-        tunnel, batch = attr.NoiseTunnel(getattr(attr, inner)(case.model)), min(samples, case.per_pass)
-        noise = {"nt_type": kind, "nt_samples": samples, "nt_samples_batch_size": batch, "stdevs": 0.1}
-        return tunnel.attribute(case.x.clone().requires_grad_(), target=case.target, **noise, **given)
-
-    return run
-
-
-def captum_in_turn(case: Case) -> Any:
-    """Its three noisy methods, one after another."""
-    return [captum_noise("Saliency", kind, SAMPLES)(case) for kind in ("smoothgrad", "smoothgrad_sq", "vargrad")]
-
-
-def captum_grad_cam(case: Case) -> Any:
-    """captum's Grad-CAM, enlarged by captum."""
-    attr = package("captum")
-    found = attr.LayerGradCam(case.model, case.place).attribute(case.x, target=case.target)
-    return attr.LayerAttribution.interpolate(found, case.x.shape[2:], "bilinear")
-
-
-@torch.no_grad()
-def captum_ablation(case: Case) -> Any:
-    """captum's ablation of whole channels; with a class for each image it does not take several channels at a time."""
-    shape = case.frozen.trunk(case.x[:1]).shape[1:]
-    mask = torch.arange(shape[0]).view(1, -1, 1, 1).expand(1, *shape)
-    ablation = package("captum").LayerFeatureAblation(case.model, case.place)
-    single = len(case.x) == 1
-    target, each = (case.target[0], case.per_pass) if single else (case.target, 1)
-    return ablation.attribute(case.x, target=target, layer_mask=mask, perturbations_per_eval=each)
-
-
-def grad_cam_package(name: str) -> Callable[[Case], Any]:
-    """A method of pytorch-grad-cam's."""
-
-    def run(case: Case) -> Any:
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-        targets = [ClassifierOutputTarget(c) for c in case.target]
-        with getattr(package("pytorch_grad_cam"), name)(case.model, [case.place]) as cam:
-            cam.batch_size = case.rows
-            with torch.set_grad_enabled(cam.uses_gradients):
-                return cam(case.x, targets)
-
-    return run
-
-
-def torchcam_package(name: str, *, graph: bool = True, **options: Any) -> Callable[[Case], Any]:
-    """A method of torchcam's."""
-
-    def run(case: Case) -> Any:
-        given = {key: value(case) if callable(value) else value for key, value in options.items()}
-        with (
-            torch.set_grad_enabled(graph),
-            getattr(package("torchcam"), name)(case.model, case.model.layer, **given) as extractor,
-        ):
-            return extractor(case.target, case.model(case.x))
-
-    return run
-
-
-# The rows of the table.
-
-Cost = Callable[[Case], float]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A method or several, what it needs at the least, and who else has it.
-
-    ``cost``: seconds per image that ours and the bare passes will roughly take; the peers too, where ``peer_cost`` says
-    nothing else.
-    """
-
-    asked: Callable[[Case], dict[str, dict[str, Any]]]
-    bare: Callable[[Case], Any]
-    peers: dict[str, Callable[[Case], Any]]
-    cost: Cost
-    peer_cost: dict[str, Cost] = field(default_factory=dict)
-    goal: float | None = BARE_GOAL
-    only: str | None = None
-
-
-def forwards(count: float) -> Cost:
-    """As long as so many forwards."""
-    return lambda case: count * case.forward_seconds
-
-
-def each_channel(case: Case) -> float:
-    """As long as a forward for every channel."""
-    return CHANNELS * case.forward_seconds
-
-
-def each_channel_behind(case: Case) -> float:
-    """As long as a head for every channel, or a forward where the package cannot skip what comes before the layer."""
-    whole = case.model.layer == "layer4"
-    return CHANNELS * (case.forward_seconds if whole else case.head_seconds)
-
-
-def rows_of(case: Case) -> int:
-    """As a peer's option."""
-    return case.rows
-
-
-def references(case: Case) -> Tensor:
-    """Four images that stand for the data."""
-    return _references(case.size)
-
-
-@functools.cache
-def _references(size: int) -> Tensor:
-    return images(12, size)[8:]
-
-
-def table() -> dict[str, Row]:
-    """Every row by its name, in the order of the table."""
-    many = forwards(SAMPLES * FORWARD_AND_BACKWARD)
-    few = forwards(2)
-    made: dict[str, Row] = {}
-
-    def add(
-        name: str,
-        bare: Callable[[Case], Any],
-        cost: Cost,
-        peers: dict[str, Callable[[Case], Any]] | None = None,
-        options: Callable[[Case], dict[str, Any]] = lambda case: {},
-        **rest: Any,
-    ) -> None:
-        made[name] = Row(lambda case: {name: options(case)}, bare, peers or {}, cost, **rest)
-
-    once = forwards(FORWARD_AND_BACKWARD)
-    add("gradient", bare_gradient, once, {"captum Saliency": captum("Saliency")})
-    add("gradient_times_input", bare_gradient, once, {"captum InputXGradient": captum("InputXGradient")})
-    for name, kind in zip(NOISY, ("smoothgrad", "smoothgrad_sq", "vargrad")):
-        tunnel = {"captum NoiseTunnel": captum_noise("Saliency", kind, SAMPLES)}
-        add(name, bare_gradients, many, tunnel, lambda case: {"samples": SAMPLES})
-    add(
-        "integrated_gradients",
-        bare_straight,
-        many,
-        {"captum IntegratedGradients": captum("IntegratedGradients", n_steps=STEPS, internal_batch_size=rows_of)},
-        lambda case: {"steps": STEPS},
-    )
-    tunnel = {
-        "captum NoiseTunnel": captum_noise("IntegratedGradients", "smoothgrad", 2, n_steps=4, internal_batch_size=rows_of)
-    }
-    add("integrated_gradients_smoothgrad", bare_straight, many, tunnel, lambda case: {"samples": 2, "steps": 4})
-    add("guided_ig", bare_in_turn, many, None, lambda case: {"steps": STEPS})
-    add(
-        "expected_gradients",
-        bare_straight,
-        many,
-        {"captum GradientShap": captum("GradientShap", baselines=references, n_samples=SAMPLES)},
-        lambda case: {"samples": SAMPLES, "references": references(case)},
-    )
-    add("cam", bare_forward, few, {"torchcam CAM": torchcam_package("CAM", graph=False, fc_layer="fc")}, only="resnet")
-    names = {
-        "grad_cam": ("GradCAM", "GradCAM"),
-        "grad_cam_plus_plus": ("GradCAMPlusPlus", "GradCAMpp"),
-        "xgrad_cam": ("XGradCAM", "XGradCAM"),
-        "hires_cam": ("HiResCAM", None),
-        "layer_cam": ("LayerCAM", "LayerCAM"),
-    }
-    for name, (first, second) in names.items():
-        peers = {f"pytorch_grad_cam {first}": grad_cam_package(first)}
-        if second is not None:
-            peers[f"torchcam {second}"] = torchcam_package(second)
-        if name == "grad_cam":
-            peers["captum LayerGradCam"] = captum_grad_cam
-        add(name, bare_cam, few, peers)
-    add("eigen_cam", bare_forward, few, {"pytorch_grad_cam EigenCAM": grad_cam_package("EigenCAM")})
-    masking = {"pytorch_grad_cam ScoreCAM": grad_cam_package("ScoreCAM")}
-    masking["torchcam ScoreCAM"] = torchcam_package("ScoreCAM", graph=False, batch_size=rows_of)
-    add("score_cam", bare_masked, each_channel, masking)
-    ablating = {"pytorch_grad_cam AblationCAM": grad_cam_package("AblationCAM"), "captum LayerFeatureAblation": captum_ablation}
-    costs = dict(zip(ablating, (each_channel_behind, each_channel)))
-    add("ablation_cam", bare_forward, forwards(ABLATION_GOAL), ablating, peer_cost=costs, goal=None)
-    covered = captum(
-        "Occlusion",
-        sliding_window_shapes=lambda case: (3, case.window, case.window),
-        strides=lambda case: (3, case.window, case.window),
-        perturbations_per_eval=lambda case: case.per_pass,
-    )
-    window: Callable[[Case], dict[str, Any]] = lambda case: {"window": case.window, "stride": case.window}  # noqa: E731
-    add("occlusion", bare_occluded, forwards(16), {"captum Occlusion": covered}, window)
-
-    def cams(case: Case) -> dict[str, dict[str, Any]]:
-        suited = [name for name in CAMS if made[name].only is None or isinstance(case.model, NETWORKS[made[name].only or ""])]
-        return {name: {} for name in suited if name in known()}
-
-    def noisy(case: Case) -> dict[str, dict[str, Any]]:
-        return {name: {"samples": SAMPLES} for name in NOISY if name in known()}
-
-    made[f"{TOGETHER}CAMs"] = Row(cams, bare_cam, {}, few)
-    three: dict[str, Callable[[Case], Any]] = {"captum, three calls": captum_in_turn}
-    longer: dict[str, Cost] = {name: forwards(3 * SAMPLES * FORWARD_AND_BACKWARD) for name in three}
-    made[f"{TOGETHER}noisy gradients"] = Row(noisy, bare_gradients, three, many, longer)
-    return made
-
-
-def known() -> list[str]:
-    """The methods that this version of ours has."""
-    return list(pellucid.METHODS.names())
-
-
-def ours(case: Case, asked: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """One call for everything asked."""
-    return pellucid.explain(case.model, case.x, asked, target=case.target, layer=case.model.layer)
 
 
 # Measuring.
-
-
-def seconds(run: Callable[[], Any]) -> float:
-    """Wall clock of one call."""
-    begun = time.perf_counter()
-    run()
-    return time.perf_counter() - begun
 
 
 def _status() -> dict[str, float]:
@@ -664,11 +151,6 @@ def line(cells: list[str]) -> str:
 def heading() -> str:
     """The first two lines of the table."""
     return line(COLUMNS) + "\n|" + "|".join("-" * (width + 2) for width in WIDTHS) + "|"
-
-
-def first_line(error: Exception) -> str:
-    """What went wrong, in one line."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:120]
 
 
 class Benchmark:

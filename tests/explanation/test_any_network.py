@@ -1,4 +1,4 @@
-"""Networks as people have them: several inputs, nested answers, tokens, layers that answer with a tuple (X18-X22)."""
+"""Networks as people have them: several inputs, nested answers, tokens, layers that answer with a tuple (L7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integrated gradients and its relatives: baselines of every kind, and paths (X12)."""
+"""Integrated gradients and its relatives: baselines of every kind, and paths (X12, X13)."""
 
 from __future__ import annotations
 

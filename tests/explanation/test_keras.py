@@ -1,4 +1,4 @@
-"""A Keras 3 model on its torch backend: channels last, and layers that torch's hooks do not see (X19, X22)."""
+"""A Keras 3 model on its torch backend: channels last, and layers that torch's hooks do not see (L7)."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_grad_cam_is_cam_on_a_gap_head():
 def test_all_activation_methods_are_known_on_a_gap_head(target):
     """METHODS E: CAM/Z = Grad-CAM = HiResCAM = XGrad-CAM; Layer-CAM sum max(w, 0) A / Z; both Grad-CAM++; Ablation-CAM.
 
-    w: the head's own weights; CAM is Z times as large, and its mean is the logit without its bias (X18-X21).
+    w: the head's own weights; CAM is Z times as large, and its mean is the logit without its bias (X18, X19, X21, X22).
     """
     model, x = network(GapLinear), samples(GapLinear)
     a, w, bias = activations(model, x), model.head.weight[target].detach(), model.head.bias[target].detach()
@@ -89,7 +89,7 @@ def test_dead_channels_are_no_trouble():
 
 
 def test_score_cam_by_hand():
-    """X21: softmax over the channels of the score under each mask, enlarged before it is scaled."""
+    """X20: softmax over the channels of the score under each mask, enlarged before it is scaled."""
     model, x = network(DenseHead), samples(DenseHead)
     a = activations(model, x)
     masks = torch.nn.functional.interpolate(a, (8, 8), mode="bilinear", align_corners=False)

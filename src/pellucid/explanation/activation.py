@@ -143,7 +143,7 @@ def hires_cam(score: Score, x: Tensor, *, relu: bool = False) -> Found:
     needs="layer",
     cost="F",
     claims="class_blind",
-    mission="X20",
+    mission="X19",
     paper="Muhammad & Yeasin 2020, sec. III",
     reading="Where the layer's features are strong together, whatever the class: what the network looks at, not why.",
 )
@@ -168,7 +168,7 @@ def eigen_cam(score: Score, x: Tensor) -> Found:
     "activation",
     needs="layer",
     cost="F + H",
-    mission="X20",
+    mission="X22",
     paper="Jiang et al. 2021, eq. 5-8",
     reading="As Grad-CAM, but each place has its own weight, so earlier layers give finer maps; several can be fused.",
 )

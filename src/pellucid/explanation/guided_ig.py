@@ -20,7 +20,7 @@ from .score import Score
     needs="score",
     cost="2 * F + steps * (F + B)",
     claims="signed, zero_at_baseline",
-    mission="X12",
+    mission="X13",
     paper="Kapishnikov et al. 2021, alg. 1",
     reading="As integrated gradients, on a path that moves the values with a small gradient first: less noise.",
 )

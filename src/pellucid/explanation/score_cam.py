@@ -19,7 +19,7 @@ from .score import Score
     "activation",
     needs="layer",
     cost="F + channels * F",
-    mission="X21",
+    mission="X20",
     paper="Wang et al. 2020, eq. 5-7",
     reading="Strong where features are found that alone, as a stencil over the input, let the network see the class.",
 )
