@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 # Threads that wait for one another sleep: on a busy machine they would otherwise take each other's processor.
 export OMP_WAIT_POLICY ?= passive
 READY := $(VENV)/.ready
+PEERS := .venv-peers
 
-.PHONY: demo test check slow long bench clean
+.PHONY: demo test check slow long bench peers clean
 
 demo: $(READY)            ## train, explain and audit the bundled default; prints the report's path
 	$(BIN)/pellucid run
@@ -29,11 +30,21 @@ long: $(READY)            ## tens of minutes
 bench: $(READY)           ## the benchmark tables
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
+peers: $(PEERS)/.ready    ## side by side with other packages, in an environment of their own: they pull in a lot
+	$(PEERS)/bin/python -m pytest tests/peers
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .mypy_cache .ruff_cache
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pellucid needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[test]'
 	@touch $(READY)
+
+$(PEERS)/.ready: pyproject.toml constraints.txt constraints-peers.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pellucid needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -c constraints-peers.txt \
+		-e '.[test]' grad-cam torchcam Quantus shap torchvision
+	@touch $@
