@@ -36,15 +36,16 @@ peers: $(PEERS)/.ready    ## side by side with other packages, in an environment
 clean:
 	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .mypy_cache .ruff_cache
 
-$(READY): pyproject.toml constraints.txt
+# $(call environment,FOLDER,WHAT PIP INSTALLS)
+define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pellucid needs Python 3.11 or newer; set PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[test]'
-	@touch $(READY)
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt $(2)
+	@touch $(1)/.ready
+endef
+
+$(READY): pyproject.toml constraints.txt
+	$(call environment,$(VENV),-e '.[test]')
 
 $(PEERS)/.ready: pyproject.toml constraints.txt constraints-peers.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pellucid needs Python 3.11 or newer; set PYTHON=")'
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -c constraints-peers.txt \
-		-e '.[test]' grad-cam torchcam Quantus shap torchvision
-	@touch $@
+	$(call environment,$(PEERS),-c constraints-peers.txt -e '.[test]' grad-cam torchcam Quantus shap torchvision)
