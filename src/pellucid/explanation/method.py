@@ -59,6 +59,8 @@ def method(
 
     Raises InputError for a bad input, target, layer or option, UnsupportedError where the method cannot explain this model.
     ``cost`` is stated in rows per sample: F forward, B backward to the input, H backward to the layer, T forward from it.
+    Float32 images on a CPU cost one F of one row more for all samples together, which finds out whether the network may be
+    given channels last (``Score._form``).
     ``reading``: one sentence on how to read the map.
     """
     unknown = set(filter(None, claims.split(", "))) - set(CLAIMS)
