@@ -158,25 +158,32 @@ def test_transformer_layer_is_found_where_patches_matter():
 
 
 @pytest.mark.parametrize(
-    ("shape", "input_shape", "expected"),
+    ("shape", "input_shape", "expected", "module"),
     [
-        ((2, 7, 6), (2, 1, 8, 12), Layout("tokens", (2, 3), 1)),
-        ((2, 197, 768), (2, 3, 224, 224), Layout("tokens", (14, 14), 1)),
-        ((2, 196, 768), (2, 3, 224, 224), Layout("tokens", (14, 14), 0)),
-        ((2, 201, 768), (2, 3, 224, 224), Layout("tokens", (14, 14), 5)),
-        ((2, 7, 7, 768), (2, 3, 224, 224), Layout("last", (7, 7))),
-        ((2, 512, 7, 7), (2, 3, 224, 224), Layout("first", (7, 7))),
-        ((2, 8, 8, 8), (2, 3, 64, 64), Layout("first", (8, 8))),
-        ((2, 16, 7, 10), (2, 3, 224, 300), Layout("first", (7, 10))),
-        ((2, 6, 50), (2, 4, 100), Layout("first", (50,))),
-        ((2, 100, 32), (2, 4, 100), Layout("tokens", (100,))),
-        ((2, 9, 32), (2, 9), Layout("tokens", (9,))),
-        ((2, 4, 3, 5, 5), (2, 1, 6, 10, 10), Layout("first", (3, 5, 5))),
+        ((2, 7, 6), (2, 1, 8, 12), Layout("tokens", (2, 3), 1), None),
+        ((2, 197, 768), (2, 3, 224, 224), Layout("tokens", (14, 14), 1), None),
+        ((2, 196, 768), (2, 3, 224, 224), Layout("tokens", (14, 14), 0), None),
+        ((2, 201, 768), (2, 3, 224, 224), Layout("tokens", (14, 14), 5), None),
+        ((2, 7, 7, 768), (2, 3, 224, 224), Layout("last", (7, 7)), None),
+        ((2, 512, 7, 7), (2, 3, 224, 224), Layout("first", (7, 7)), None),
+        ((2, 8, 8, 8), (2, 3, 64, 64), Layout("first", (8, 8)), None),
+        ((2, 16, 7, 10), (2, 3, 224, 300), Layout("first", (7, 10)), None),
+        ((2, 6, 50), (2, 4, 100), Layout("first", (50,)), None),
+        ((2, 100, 32), (2, 4, 100), Layout("tokens", (100,)), nn.LayerNorm(32)),
+        ((2, 100, 32), (2, 4, 100), Layout("first", (32,)), nn.Conv1d(4, 100, 3)),
+        ((2, 16, 8), (2, 2, 16), Layout("first", (8,)), nn.MaxPool1d(2)),
+        ((2, 16, 8), (2, 2, 16), Layout("first", (8,)), nn.Sequential(nn.Conv1d(2, 16, 3), nn.ReLU())),
+        ((2, 16, 8), (2, 2, 16), Layout("tokens", (16,)), nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU())),
+        ((2, 64, 14, 3), (2, 1, 128, 44), Layout("first", (14, 3)), nn.MaxPool2d(2)),
+        ((2, 64, 14, 3), (2, 1, 128, 44), Layout("first", (14, 3)), nn.ReLU()),
+        ((2, 7, 7, 96), (2, 3, 224, 224), Layout("last", (7, 7)), nn.LayerNorm(96)),
+        ((2, 9, 32), (2, 9), Layout("tokens", (9,)), None),
+        ((2, 4, 3, 5, 5), (2, 1, 6, 10, 10), Layout("first", (3, 5, 5)), None),
     ],
 )
-def test_layouts(shape, input_shape, expected):
+def test_layouts(shape, input_shape, expected, module):
     output = torch.randn(shape)
-    layout = layout_of(output, torch.zeros(input_shape), "here")
+    layout = layout_of(output, torch.zeros(input_shape), module)
     assert layout == expected
     maps = layout.maps(output)
     assert maps.shape[2:] == expected.grid
@@ -193,7 +200,7 @@ def test_layouts(shape, input_shape, expected):
 )
 def test_what_has_no_map_is_refused_with_the_reason(shape, reason):
     with pytest.raises(UnsupportedError, match=reason):
-        layout_of(torch.zeros(shape), torch.zeros(2, 1, 8, 12), "here")
+        layout_of(torch.zeros(shape), torch.zeros(2, 1, 8, 12))
 
 
 def test_several_layers_cost_one_pass_and_are_cut_at_the_first():

@@ -66,9 +66,13 @@ def every_channel(score):
     return without_channels(score, torch.ones(score.maps().shape[:2]) > 0)
 
 
+def kind_is_volume(model):
+    return isinstance(model, Volume)
+
+
 def in_way(way, model, layer, x, run, rows=5):
     with borrowed(model):
-        tail = Tail(model, model.get_submodule(layer))
+        tail = Tail(model, model.get_submodule(layer), 3 if kind_is_volume(model) else 2)
     for other in WAYS[:-1]:
         if other != way:
             tail.give_up(other)
@@ -85,7 +89,9 @@ def in_way(way, model, layer, x, run, rows=5):
 def ways_of(kind, layer):
     model = network(kind)
     with borrowed(model):
-        return Tail(model, model.get_submodule(layer)).ways(channels=kind is not Transformer or layer == "patches")
+        return Tail(model, model.get_submodule(layer), 3 if kind_is_volume(model) else 2).ways(
+            channels=kind is not Transformer or layer == "patches"
+        )
 
 
 @pytest.mark.parametrize(("kind", "layer"), PLACES)
@@ -100,7 +106,7 @@ def test_every_way_gives_the_numbers_of_the_whole_network(kind, layer):
         assert tail.ways(channels=True)[0] == way, "another way was taken"
         rows = scores[0].passes
         replays = 3 * (expected.shape[1] + 1)
-        assert (rows.forward, rows.tail) == ((3 + replays, 0) if way == "whole" else (3, replays)), way
+        assert (rows.forward, rows.tail) == ((3 + replays, 0) if way == "whole" else (3 + 1, replays)), way
 
 
 def test_the_linear_way_is_found_where_it_exists():
@@ -221,10 +227,120 @@ def test_linear_scores_are_recognised_and_no_others(step, linear):
 def test_the_closed_form_is_the_ablation():
     model, x = network(GapLinear), samples(GapLinear)
     found = explain(model, x, ["ablation_cam"], layer="features", target=1)["ablation_cam"]
-    assert (found.passes["forward"], found.passes["head"], found.passes["tail"]) == (1, 1, 0)
+    assert (found.passes["forward"], found.passes["head"], found.passes["tail"]) == (1 + 1 / 3, 1, 0)
     with torch.no_grad():
         a, y = model.features(x), model(x)[:, 1]
     weights = (y[:, None] - by_hand(model, "features", x, zero)) / y.abs()[:, None]
     torch.testing.assert_close(found.raw, torch.einsum("bk,bkhw->bhw", weights, a), rtol=0, atol=1e-9)
     bounded = explain(model, x, ["ablation_cam"], layer="features", target=1, of="probability")["ablation_cam"]
     assert bounded.passes["tail"] > 0  # a softmax is not linear
+
+
+def ablation_by_hand(model, layer, x):
+    module, seen = model.get_submodule(layer), []
+    handle = module.register_forward_hook(lambda m, i, o: seen.append(o.clone()))
+    with torch.no_grad():
+        y = model(x)[:, 1]
+    handle.remove()
+    weights = (y[:, None] - by_hand(model, layer, x, zero)) / y.abs()[:, None]
+    return torch.einsum("bk,bk...->b...", weights, seen[0])
+
+
+def mixing(*steps):
+    return lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), *steps)
+
+
+class Gated(nn.Module):
+    """How the layer's output acts does not show in the graph: by comparison, by a detached part, by sorting, by division."""
+
+    how = "comparison"
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(1, 6, 3, padding=1), nn.Linear(6, 3)
+
+    def forward(self, x):
+        a = self.layer(x)
+        if self.how == "comparison":
+            return self.head((a * (a.mean(1, keepdim=True) > 0)).mean((2, 3)))
+        if self.how == "detached":
+            return self.head((a * torch.sigmoid(a.detach().mean((2, 3), keepdim=True))).mean((2, 3)))
+        if self.how == "division":
+            return self.head(1 / (a.mean((2, 3)) + 10))
+        flat = a.flatten(1)
+        return self.head(flat.gather(1, flat.argsort(1)[:, -6:]))
+
+
+class Sorted(Gated):
+    how = "sorting"
+
+
+class Detached(Gated):
+    how = "detached"
+
+
+class Divided(Gated):
+    how = "division"
+
+
+class Hidden(nn.Module):
+    """The layer's output changes its own input in place, and both are used: the data flow does not show it."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.stem, self.layer = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.head, self.aux, self.scale = nn.Linear(4 * 64, 3), nn.Linear(4, 3), scale
+
+    def forward(self, x):
+        a = self.stem(x)
+        y = self.layer(a)
+        a.mul_(torch.sigmoid(y))
+        return (self.head(a.flatten(1)) + self.aux(y.mean((2, 3)))) * self.scale
+
+
+UNUSUAL = {
+    "a maxout over channels": (
+        mixing(nn.ReLU(), nn.MaxPool3d((2, 1, 1)), nn.Flatten(), nn.Linear(128, 8), nn.ReLU(), nn.Linear(8, 3)),
+        "0",
+    ),
+    "a pool after flattening": (
+        mixing(nn.ReLU(), nn.Flatten(), nn.MaxPool1d(3, 1, 1), nn.Linear(256, 8), nn.ReLU(), nn.Linear(8, 3)),
+        "0",
+    ),
+    "a choice by comparison": (Gated, "layer"),
+    "a sorted pool": (Sorted, "layer"),
+    "a detached gate": (Detached, "layer"),
+    "a division": (Divided, "layer"),
+    "an input changed in place": (Hidden, "layer"),
+    "tiny scores": (lambda: Hidden(1e-6), "layer"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_what_no_graph_shows_is_found_by_one_row(name, dtype):
+    """No way of replaying and no closed form is believed before the whole network has scored one edited sample too."""
+    kind, layer = UNUSUAL[name]
+    model, x = network(kind, dtype=dtype), samples(GapLinear, 3, dtype=dtype)
+    found = explain(model, x, ["ablation_cam"], layer=layer, target=1)["ablation_cam"].raw
+    expected = ablation_by_hand(model, layer, x)
+    allowed = 1e-9 if dtype == torch.float64 else 1e-3
+    torch.testing.assert_close(found, expected, rtol=0, atol=allowed * float(expected.abs().max()))
+
+
+def test_a_list_of_layers_keeps_the_closed_form():
+    model, x = network(GapLinear), samples(GapLinear)
+    several = explain(model, x, ["cam", "ablation_cam"], layer=["features.1", "features"], target=1)
+    one = explain(model, x, ["cam", "ablation_cam"], layer="features", target=1)
+    for name, found in several.items():
+        torch.testing.assert_close(found.raw, one[name].raw, rtol=0, atol=1e-12)
+    assert several["ablation_cam"].counts["linear"] == 1
+
+
+def test_effects_that_do_not_fit_are_not_made(monkeypatch):
+    monkeypatch.setattr("pellucid.core.devices.CPU_BUDGET", 100)
+    model, x = network(DenseHead), samples(DenseHead)
+    found, scores, tail = in_way("linear", model, "features", x, every_channel)
+    assert "linear" in tail.ways(channels=True)
+    assert scores[0].passes.tail == 0  # the other ways were given up by the test: the whole network ran
+    torch.testing.assert_close(found, by_hand(model, "features", x, zero), rtol=0, atol=1e-9)

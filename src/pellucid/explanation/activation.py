@@ -91,8 +91,9 @@ def grad_cam_plus_plus(score: Score, x: Tensor, *, normalised: bool = False) -> 
     program does. ``raw`` is the signed sum.
     """
     a, g = score.activation()
-    below = 2 * g**2 + g**3 * a.flatten(2).sum(2).view(*g.shape[:2], *[1] * (g.ndim - 2))
-    alpha = torch.where(below != 0, g**2 / torch.where(below != 0, below, 1), torch.zeros_like(g))
+    # g^2 is left out above and below: in single precision the square of a small gradient is zero
+    below = 2 + g * a.flatten(2).sum(2).view(*g.shape[:2], *[1] * (g.ndim - 2))
+    alpha = torch.where((g != 0) & (below != 0), 1 / torch.where(below != 0, below, 1), torch.zeros_like(g))
     if normalised:
         alpha = torch.where(g > 0, alpha, torch.zeros_like(alpha))
         total = alpha.flatten(2).sum(2).view(*g.shape[:2], *[1] * (g.ndim - 2))
@@ -153,14 +154,14 @@ def eigen_cam(score: Score, x: Tensor) -> Found:
     The sign of v is arbitrary; it is taken so that the map's sum is not negative. ``raw`` is the signed projection.
     """
     a = score.maps()
-    rows = a.flatten(2)  # (B, K, hw)
+    rows = a.flatten(2).to(torch.promote_types(a.dtype, torch.float32))  # (B, K, hw); there is no solver for halves
     wide = rows.shape[1] > rows.shape[2]
     gram = rows.transpose(1, 2) @ rows if wide else rows @ rows.transpose(1, 2)  # the smaller of hw x hw and K x K
     values, vectors = torch.linalg.eigh(gram)
     first = vectors[..., -1:]
     # u * singular value, from the left vectors or by projection
     raw = (first * values[:, -1:, None].clamp(min=0).sqrt() if wide else rows.transpose(1, 2) @ first)[..., 0]
-    raw = torch.where(raw.sum(1, keepdim=True) < 0, -raw, raw).view(len(a), *a.shape[2:])
+    raw = torch.where(raw.sum(1, keepdim=True) < 0, -raw, raw).view(len(a), *a.shape[2:]).to(a)
     return mapped(raw, x, relu=True)
 
 

@@ -90,7 +90,15 @@ def _indexed(target: Any) -> Target:
     """captum's tuple of indices as a function of the answer."""
     if not isinstance(target, tuple):
         return target  # type: ignore[no-any-return]
-    return lambda answer: answer[(slice(None), *target)]
+
+    def chosen(answer: Any) -> Tensor:
+        try:
+            return answer[(slice(None), *target)]  # type: ignore[no-any-return]
+        except (IndexError, TypeError, KeyError) as error:
+            shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise InputError(f"target {target} does not exist", cure=f"The model answers with {shape}.") from error
+
+    return chosen
 
 
 def explain_func(

@@ -86,6 +86,8 @@ def _of_part(baseline: Any, x: Tensor) -> list[Tensor]:
         if x.ndim == 2:
             raise InputError("the features of a table cannot be blurred", cure='Give baseline="mean", a number or a row.')
         return [blurred(x)]
+    if isinstance(baseline, list):
+        baseline = torch.as_tensor(baseline, dtype=x.dtype)
     if not isinstance(baseline, int | float) and getattr(baseline, "ndim", 0) == x.ndim:
         return [as_baseline(row, x) for row in baseline]  # a set
     return [as_baseline(baseline, x)]

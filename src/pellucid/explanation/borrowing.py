@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,12 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pellucid.core.errors import InputError
+
 Model = nn.Module | Callable[..., Any]
 
 
 @contextmanager
 def borrowed(model: Model) -> Iterator[None]:
-    """Evaluation mode, frozen parameters, gradients on; afterwards everything bit for bit as it was, also after an error."""
+    """Evaluation mode, frozen parameters, gradients on; put back afterwards, also after an error.
+
+    Parameters, buffers, modes and torch's random numbers on the CPU are then bit for bit what they were. What a model's own
+    code keeps on itself (``self.last = x``) stays as after any other call.
+    """
     with torch.inference_mode(False), torch.enable_grad():
         if not isinstance(model, nn.Module):
             yield
@@ -22,8 +29,15 @@ def borrowed(model: Model) -> Iterator[None]:
         modules = list(model.modules())
         modes = [(module, module.training) for module in modules]
         # read where torch keeps them: its own walks cost a tenth of a forward of a small network
-        frozen = [p for module in modules for p in module._parameters.values() if p is not None and p.requires_grad]
-        buffers = [(b, b.clone()) for module in modules for b in module._buffers.values() if b is not None]
+        parameters = [p for module in modules for p in module._parameters.values() if p is not None]
+        if any(isinstance(p, nn.UninitializedParameter) for p in parameters):
+            raise InputError("the model has parameters without values yet", cure="Run it once on a batch first.")
+        if any(p.is_inference() for p in parameters):
+            raise InputError("the model was made in inference mode, which allows no gradients", cure="Make it outside.")
+        frozen = [p for p in parameters if p.requires_grad]
+        slots = [(module, name, b) for module in modules for name, b in module._buffers.items() if b is not None]
+        buffers = [(*slot, slot[2].clone()) for slot in slots]
+        random = torch.get_rng_state()
         try:
             if any(training for _, training in modes):
                 model.eval()
@@ -36,9 +50,11 @@ def borrowed(model: Model) -> Iterator[None]:
                     module.training = training
             for parameter in frozen:
                 parameter.requires_grad_(True)
-            for buffer, before in buffers:
+            for module, name, buffer, before in buffers:
+                module._buffers[name] = buffer  # it may have been replaced
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
+            torch.set_rng_state(random)
 
 
 def is_keras(module: object) -> bool:
@@ -123,7 +139,9 @@ def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(tree, tuple | list):
         return type(tree)(mapped(item, change) for item in tree)
     if isinstance(tree, dict):
-        return type(tree)({key: mapped(item, change) for key, item in tree.items()})
+        changed = copy.copy(tree)
+        changed.update({key: mapped(item, change) for key, item in tree.items()})
+        return changed
     return tree
 
 

@@ -11,15 +11,21 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-_POOLS = [getattr(nn, f"{kind}Pool{d}d") for kind in ("Max", "Avg", "AdaptiveAvg", "AdaptiveMax") for d in (1, 2, 3)]
-_MODULES = {*_POOLS, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity, nn.Dropout, nn.Dropout2d}
-_POOL_FUNCTIONS = {getattr(F, f"{kind}_pool{d}d") for kind in ("max", "avg", "adaptive_avg", "adaptive_max") for d in (1, 2, 3)}
-_FUNCTIONS = {*_POOL_FUNCTIONS, torch.relu, F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, torch.tanh, F.dropout, torch.relu_}
+_KINDS = ("Max", "Avg", "AdaptiveAvg", "AdaptiveMax")
+_NAMES = ("max", "avg", "adaptive_avg", "adaptive_max")
+# By the number of axes: a pool for three axes takes maps of two for one volume, and mixes their channels.
+_POOLS = {d: {getattr(nn, f"{kind}Pool{d}d") for kind in _KINDS} for d in (1, 2, 3)}
+_POOL_FUNCTIONS = {d: {getattr(F, f"{name}_pool{d}d") for name in _NAMES} for d in (1, 2, 3)}
+_MODULES = {nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity, nn.Dropout, nn.Dropout2d}
+_FUNCTIONS = {torch.relu, F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, torch.tanh, F.dropout, torch.relu_}
 _METHODS = {"relu", "relu_", "tanh", "contiguous"}
 
 
-def steps_to_linear(model: nn.Module, start: fx.Node) -> list[fx.Node] | None:
-    """The steps after ``start`` up to and with the first linear layer, or None where another kind of step is among them."""
+def steps_to_linear(model: nn.Module, start: fx.Node, axes: int) -> list[fx.Node] | None:
+    """The steps after ``start``, whose maps have so many axes, up to and with the first linear layer.
+
+    None where a step is among them that may not keep channels apart.
+    """
     steps: list[fx.Node] = []
     node = start
     while len(node.users) == 1:
@@ -27,9 +33,17 @@ def steps_to_linear(model: nn.Module, start: fx.Node) -> list[fx.Node] | None:
         steps.append(node)
         if node.op == "call_module" and _plain(model, node) is nn.Linear:
             return steps
-        if node.all_input_nodes != [steps[-2] if len(steps) > 1 else start] or not _by_channel(model, node):
+        if node.all_input_nodes != [steps[-2] if len(steps) > 1 else start] or not _by_channel(model, node, axes):
             return None
+        if _flattens(model, node):
+            axes = 0  # no pool any more
     return None
+
+
+def _flattens(model: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(model.get_submodule(str(node.target)), nn.Flatten)
+    return node.target is torch.flatten or (node.op == "call_method" and node.target == "flatten")
 
 
 def _plain(model: nn.Module, node: fx.Node) -> type[nn.Module] | None:
@@ -38,21 +52,19 @@ def _plain(model: nn.Module, node: fx.Node) -> type[nn.Module] | None:
     return None if module._forward_hooks or module._forward_pre_hooks else type(module)
 
 
-def _by_channel(model: nn.Module, node: fx.Node) -> bool:
+def _by_channel(model: nn.Module, node: fx.Node, axes: int) -> bool:
     if node.op == "call_module":
         kind = _plain(model, node)
         module = model.get_submodule(str(node.target))
         if isinstance(module, nn.Flatten):
             return kind is nn.Flatten and module.start_dim == 1 and module.end_dim == -1
-        return kind in _MODULES
-    flatten = (node.op == "call_function" and node.target is torch.flatten) or (node.op, node.target) == (
-        "call_method",
-        "flatten",
-    )
-    if flatten:
+        return kind in _MODULES or kind in _POOLS.get(axes, ())
+    if _flattens(model, node):
         given = {**dict(zip(("start_dim", "end_dim"), node.args[1:])), **node.kwargs}
         return bool(given.get("start_dim", 0) == 1 and given.get("end_dim", -1) == -1)
-    return (node.op == "call_function" and node.target in _FUNCTIONS) or (node.op == "call_method" and node.target in _METHODS)
+    if node.op == "call_method":
+        return node.target in _METHODS
+    return node.target in _FUNCTIONS or node.target in _POOL_FUNCTIONS.get(axes, ())
 
 
 def channel_effects(linear: nn.Linear, u: Tensor, channels: int) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pellucid.core import checks
-from pellucid.core.errors import InputError
+from pellucid.core import checks, devices
+from pellucid.core.errors import InputError, PellucidError
 
 from .borrowing import Model, is_keras
 
@@ -62,6 +62,22 @@ class Inputs:
             return (together[0] if len(together) == 1 else together,)
         return tuple(together)
 
+    def call(self, model: Model, x: Tensor, sample: Tensor) -> Any:
+        """The model's answer; InputError with its reason where it cannot run on such an input."""
+        try:
+            return model(*self.arguments(x, sample))
+        except (RuntimeError, TypeError, ValueError, LookupError, AssertionError, AttributeError) as error:
+            if isinstance(error, PellucidError) or devices.out_of_memory(error):
+                raise
+            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+            shape = tuple(x.shape) if len(self.parts) == 1 else [tuple(part.shape) for part in self.parts]
+            whole = not x.is_floating_point()
+            raise InputError(
+                f"the model cannot run on an input of shape {shape}" + (f" and type {x.dtype}" if whole else ""),
+                where=reason,
+                cure="Does it want real numbers, x.float()?" if whole else "",
+            ) from error
+
     def rows(self, start: int, stop: int) -> Inputs:
         """The inputs of some samples."""
         return replace(self, parts=tuple(part[start:stop] for part in self.parts))
@@ -88,7 +104,7 @@ class Inputs:
 
 
 def prepare(model: Model | None, x: Any) -> Tensor:
-    """The samples as a finite tensor on the model's device and in its precision."""
+    """The samples as a finite tensor on the model's device, real numbers in its precision."""
     try:
         x = x if isinstance(x, Tensor) else torch.tensor(np.asarray(x))
     except (TypeError, ValueError, RuntimeError) as error:
@@ -99,7 +115,7 @@ def prepare(model: Model | None, x: Any) -> Tensor:
         )
     like = next((p for p in model.parameters() if p.is_floating_point()), None) if isinstance(model, nn.Module) else None
     with torch.inference_mode(False):
-        x = x.detach().clone() if x.is_inference() else x.detach()
+        x = x.detach().clone()  # what the caller does with it later is nothing to an explanation
         if like is not None:
             x = x.to(like.device, like.dtype if x.is_floating_point() else None)
     return checks.finite("the input", x)

@@ -28,8 +28,11 @@ def quadrature(steps: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def base_scores(score: Score, references: list[Tensor]) -> Tensor:
     """(B, R) scores of the baselines: R F a sample."""
-    every = torch.stack(references, 1)
-    return score.values(len(references), lambda sample, draw: every[sample, draw])
+
+    def chosen(sample: Tensor, draw: Tensor) -> Tensor:
+        return torch.stack([references[r][i] for i, r in zip(sample.tolist(), draw.tolist())])
+
+    return score.values(len(references), chosen)
 
 
 @method(
@@ -89,6 +92,7 @@ def integrated_gradients_smoothgrad(
     noisy inputs less that of the baseline, not to the score itself.
     """
     nodes, weights = quadrature(steps, x)
+    checks.positive("noise", noise, zero=True)
     several = baselines(baseline, score.inputs, score.first)
     if len(several) > 1:
         raise InputError(f"{len(several)} baselines", cure="Give one; integrated_gradients averages over several.")

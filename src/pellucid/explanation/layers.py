@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,12 +50,19 @@ class Layout:
         return torch.cat([like[:, : self.extra], maps.flatten(2).movedim(1, 2)], 1)
 
 
-def layout_of(output: Any, x: Tensor, where: str, *, channels_last: bool = False) -> Layout:
+# How layers of these kinds lay out what they give, by the names of their types.
+_CHANNELS_FIRST = re.compile("Conv|BatchNorm|InstanceNorm|GroupNorm|Pool")
+_FEATURES_LAST = re.compile("LayerNorm|RMSNorm|Linear|Attention|Transformer|LSTM|GRU|Embedding")
+
+
+def layout_of(output: Any, x: Tensor, module: nn.Module | None = None, *, channels_last: bool = False) -> Layout:
     """The layout of a layer's output for these inputs; UnsupportedError with the reason where there are no maps in it.
 
-    channels_last: known of a model of Keras. Of others the proportions decide: an output that has the input's with its
-    channels last (Swin) is taken so, one that has them either way has its channels first.
+    channels_last: known of a model of Keras. Elsewhere a convolution, a pool or a batch norm has its channels first.
+    Another layer of as many axes has them last (Swin) if only that gives a grid no larger than the input, or one of square
+    patches of it. Of a sequence, the output of a layer norm, linear layer or attention with one row per position is tokens.
     """
+    where = "" if module is None else type(module).__name__
     size = masks.spatial(x)
     shape = tuple(output.shape) if isinstance(output, Tensor) else ()
     if len(shape) < 3 or shape[0] != len(x):
@@ -66,13 +74,17 @@ def layout_of(output: Any, x: Tensor, where: str, *, channels_last: bool = False
     if channels_last and x.ndim > 2 and len(shape) == len(size) + 2:
         return Layout("last", shape[1:-1])
     if len(shape) == 3 and len(size) == 1:
-        if shape[1] == size[0] and shape[2] != size[0]:
+        if shape[1] == size[0] and (x.ndim == 2 or _features_last(module)):
             return Layout("tokens", size)
         if x.ndim == 3 or shape[2] == size[0]:
             return Layout("first", shape[2:])
     elif len(shape) == len(size) + 2:
-        last = _misfit(shape[1:-1], size) < _misfit(shape[2:], size) - 1e-9
-        return Layout("last", shape[1:-1]) if last else Layout("first", shape[2:])
+        first, last = shape[2:], shape[1:-1]
+        if _CHANNELS_FIRST.search(where) or not _within(last, size):
+            return Layout("first", first)
+        if not _within(first, size) or (_square(last, size) and not _square(first, size)):
+            return Layout("last", last)
+        return Layout("first", first)
     elif len(shape) == 3:
         patches = range(1, math.gcd(*size) + 1)
         grids = [tuple(s // p for s in size) for p in patches if all(s % p == 0 for s in size)]
@@ -92,10 +104,21 @@ def layout_of(output: Any, x: Tensor, where: str, *, channels_last: bool = False
     )
 
 
-def _misfit(grid: Sequence[int], size: Sequence[int]) -> float:
-    """How far the proportions of a grid are from the input's."""
-    logs = [math.log(g / s) for g, s in zip(grid, size)]
-    return max(logs) - min(logs)
+def _within(grid: Sequence[int], size: Sequence[int]) -> bool:
+    """Whether a grid has no more cells than the input has positions, on every axis."""
+    return all(g <= s for g, s in zip(grid, size))
+
+
+def _square(grid: Sequence[int], size: Sequence[int]) -> bool:
+    """Whether the cells of a grid are square patches of the input."""
+    return all(s % g == 0 for g, s in zip(grid, size)) and len({s // g for g, s in zip(grid, size)}) == 1
+
+
+def _features_last(module: nn.Module | None) -> bool:
+    """Whether the last layer in a module that says so has its features last."""
+    names = [type(part).__name__ for part in ([] if module is None else descendants(module).values())]
+    said = [bool(_FEATURES_LAST.search(n)) for n in names if _FEATURES_LAST.search(n) or _CHANNELS_FIRST.search(n)]
+    return bool(said) and said[-1]
 
 
 def find_layer(model: Model, layer: Layer, x: Tensor | Inputs) -> tuple[str, nn.Module]:
@@ -114,7 +137,10 @@ def find_layers(model: Model, layer: Layer, x: Tensor | Inputs) -> list[tuple[st
         raise UnsupportedError("a plain function has no layers", cure="Use a method that only needs scores (occlusion).")
     if layer is None:
         return [_last_with_maps(model, x if isinstance(x, Inputs) else Inputs((x,)))]
-    several = [layer] if isinstance(layer, str | nn.Module) else list(layer)
+    several: list[Any] = list(layer) if isinstance(layer, list | tuple) else [layer]
+    wrong = [one for one in several if not isinstance(one, str | nn.Module)]
+    if wrong:
+        raise InputError(f"layer is {wrong[0]!r}", cure="Give a name, one of the model's modules, or a list of these.")
     if not several:
         raise InputError("no layer in the list", cure="Name at least one, or leave layer= out.")
     return [_named(model, one) for one in several]
@@ -145,7 +171,7 @@ def _last_with_maps(model: nn.Module, inputs: Inputs) -> tuple[str, nn.Module]:
         if output is None or not output.is_floating_point():
             return
         try:
-            layout = layout_of(output, one.x, name, channels_last=inputs.channels_last)
+            layout = layout_of(output, one.x, modules[name], channels_last=inputs.channels_last)
         except UnsupportedError:
             return
         if math.prod(layout.grid) > 1:
@@ -170,7 +196,7 @@ def _last_with_maps(model: nn.Module, inputs: Inputs) -> tuple[str, nn.Module]:
 
 def _call(model: nn.Module, inputs: Inputs, look: dict[nn.Module, Callable[[Any], Any]]) -> Any:
     with watched(look):
-        return model(*inputs.arguments(inputs.x.clone(), torch.arange(len(inputs), device=inputs.x.device)))
+        return inputs.call(model, inputs.x.clone(), torch.arange(len(inputs), device=inputs.x.device))
 
 
 def _patches_matter(model: nn.Module, one: Inputs, module: nn.Module, layout: Layout) -> bool:

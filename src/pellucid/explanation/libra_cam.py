@@ -47,7 +47,7 @@ def libra_cam(
     rank, so its map can be empty (METHODS A.3).
     """
     checks.one_of("mode", mode, ("lecture", "code"))
-    if library is None:
+    if not isinstance(library, ReferenceLibrary):
         raise InputError(
             "libra_cam needs references", cure="Build them with reference_library(model, x_train, y_train) and pass library=."
         )

@@ -1,4 +1,4 @@
-"""Proof from the graph of one pass that a score depends linearly on a layer's output."""
+"""What the graph of one pass shows of whether a score depends linearly on a layer's output."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ _JOINS = {"AddBackward0", "SubBackward0", "CatBackward0", "StackBackward0"}
 def affine(value: Tensor, leaf: Tensor) -> bool:
     """Whether ``value`` is a linear function of ``leaf`` plus a constant.
 
-    Every step of the graph from one to the other has to be known as linear; of what is not known it is not claimed.
+    Every step of the graph from one to the other has to be known as linear; of what is not known it is not claimed. What the
+    graph does not show, a choice by comparison or a part that was detached, has to be looked for otherwise.
     """
     start = value.grad_fn
     if start is None or not leaf.requires_grad:
@@ -84,11 +85,13 @@ def affine(value: Tensor, leaf: Tensor) -> bool:
         if node in seen:
             continue
         seen.add(node)
-        if getattr(node, "variable", None) is leaf:
+        if getattr(node, "variable", None) is leaf or node is leaf.grad_fn:
             continue
         name = node.name().rsplit("::", 1)[-1]
         before = [following for following, _ in node.next_functions if following is not None]
         norm = name in _NORMS and getattr(node, "_saved_training", True) is False
+        if name == "DivBackward0" and node.next_functions[1][0] is not None:  # in the denominator
+            return False
         if not norm and (name not in _LINEAR or (len(before) > 1 and name not in _JOINS)):
             return False
         waiting += before

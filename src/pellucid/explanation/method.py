@@ -18,7 +18,7 @@ from .borrowing import Model, borrowed
 from .inputs import Inputs, inputs_of
 from .layers import Layer, find_layers
 from .result import Explanation, Found, joined
-from .score import Passes, Score, over_batches
+from .score import Passes, Score, differentiable, over_batches
 from .tail import Tail
 from .targets import Target
 
@@ -111,6 +111,12 @@ def explain(
     """
     if isinstance(methods, str):
         methods = [methods]
+    if not isinstance(methods, Mapping | list | tuple | set):
+        raise InputError(f"methods is {methods!r}", cure="Give names of methods, or a dictionary from names to options.")
+    if isinstance(methods, Mapping) and not all(isinstance(o, Mapping | None) for o in methods.values()):
+        raise InputError("the options of a method are no dictionary", cure='Write {"smoothgrad": {"samples": 50}}.')
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InputError(f"seed is {seed!r}", cure="Give a whole number.")
     asked: dict[str, dict[str, Any]] = {n: dict(methods[n] or {}) if isinstance(methods, Mapping) else {} for n in methods}
     if not asked:
         raise InputError("no method asked for", cure=f"Known: {', '.join(METHODS.names())}.")
@@ -124,7 +130,7 @@ def explain(
         layers = find_layers(model, layer, inputs)
         if any("T" in METHODS[name].facts["cost"] for name in asked) and isinstance(model, nn.Module):
             with borrowed(model):
-                tail = Tail(model, layers[-1][1])
+                tail = Tail(model, layers[-1][1], inputs.x.ndim - 2)
 
     def run(score: Score) -> _Batch:
         answers = {name: _run_one(name, score, asked[name]) for name in order}
@@ -135,7 +141,7 @@ def explain(
     modules = [module for _, module in layers]
     options = {"target": target, "of": of, "seed": seed, "batch": batch, "progress": progress}
     parts = over_batches(model, inputs, run, layers=modules, tail=tail, **options)
-    notes = sorted({note for part in parts for note in part.notes})
+    notes = sorted({note for part in parts for note in part.notes} | _of_batches(model))
     shared: dict[str, Any] = {"of": of, "seed": seed, "notes": notes, "channels_last": inputs.channels_last}
     place = ", ".join(name for name, _ in layers) if layers else None
     return {name: _assemble(name, parts, asked[name], place, inputs, dict(shared)) for name in asked}
@@ -152,6 +158,14 @@ class _Batch:
     rows: int
 
 
+def _of_batches(model: Model) -> set[str]:
+    """What is said of a model whose answer to a sample depends on the others in its batch."""
+    modules = model.modules() if isinstance(model, nn.Module) else []
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None for m in modules):
+        return {"a batch norm without stored statistics: every answer depends on the other samples of its batch"}
+    return set()
+
+
 def _seen(name: str, inputs: Inputs) -> Inputs:
     """What this method explains: a gradient method every input of real numbers, any other the one that makes a picture."""
     return inputs.every if METHODS[name].family == "gradient" else inputs
@@ -160,6 +174,8 @@ def _seen(name: str, inputs: Inputs) -> Inputs:
 def _run_one(name: str, score: Score, options: Mapping[str, Any]) -> tuple[Found, Passes]:
     before = score.passes.copy()
     mine = score.of_every_input() if _seen(name, score.inputs) is not score.inputs else score
+    if METHODS[name].family == "gradient":
+        differentiable(mine.x)
     found = inspect.unwrap(METHODS[name].value)(mine, mine.x, **options)
     score.learn(mine)
     if isinstance(found, Tensor):

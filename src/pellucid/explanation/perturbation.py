@@ -65,7 +65,7 @@ def occlusion(
         return torch.where(where, b[sample], x[sample])
 
     drops = score.own()[:, None] - score.values(len(corners), hidden)
-    weight = cover.flatten(1).to(x.dtype)
+    weight = cover.flatten(1).to(drops)
     raw = ((drops @ weight) / weight.sum(0)).view(len(x), *size)
     return Found(masks.spread(raw, x), raw=raw, counts={"windows": math.prod(map(len, starts))})
 

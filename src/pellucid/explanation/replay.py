@@ -46,28 +46,64 @@ def without_channels(score: Score, where: Tensor) -> Tensor:
     return _by_cheapest_way(score, where.shape[1], edited, where, channels=channels)
 
 
-def _by_cheapest_way(score: Score, count: int, edited: Alter, where: Tensor, *, channels: bool) -> Tensor:
-    """Scores of the pairs in ``where``, in the cheapest way that answers rightly for each sample unedited (draw -1).
+def half_gone(score: Score, sample: int) -> tuple[Tensor, float]:
+    """(K,) which channels are set to zero, every other one that is alive, and the score of the sample then: 1 F of one row.
 
-    Where a replay of the unedited sample is not its score the way is not fit for this model, and the next is taken.
+    By the whole network: what a closed form or a replay has to give as well.
+    """
+    maps = score.maps()[sample : sample + 1].clone()
+    alive = maps.flatten(2).abs().amax(2)[0] > 0
+    gone = alive & (alive.cumsum(0) % 2 == 1)
+
+    def edited(samples: Tensor, draw: Tensor) -> Tensor:
+        output = score.to_layer().outputs[-1].detach()[samples]
+        return score.to_layer().layouts[-1].output(maps * ~gone.view(1, -1, *[1] * (maps.ndim - 2)), output)
+
+    assert score.tail is not None
+    row = torch.tensor([sample], device=maps.device)
+    return gone, float(_replay(score, score.tail, "whole", edited)(row, row))
+
+
+def agree(found: Tensor, expected: Tensor, scale: Tensor) -> bool:
+    """Whether scores are equal but for rounding, beside the size that the scores have."""
+    allowed = REPLAY_ERROR.get(expected.dtype, 1e-2) * float(scale.abs().amax())
+    return bool(((found - expected).abs() <= allowed).all())
+
+
+def _by_cheapest_way(score: Score, count: int, edited: Alter, where: Tensor, *, channels: bool) -> Tensor:
+    """Scores of the pairs in ``where``, in the cheapest way that answers as the whole network does.
+
+    That is seen by each sample unedited (draw -1), and by the first pair, which the whole network scores too (1 F of one
+    row, once for all batches). Where they differ the way is not fit for this model, and the next is taken.
     """
     tail = score.tail
     assert tail is not None
     maps, own, everyone = score.maps(), score.own(), score.everyone()
-    index = torch.cat([torch.stack([everyone, torch.full_like(everyone, -1)], 1), where.nonzero()])
+    pairs = where.nonzero()
+    index = torch.cat([torch.stack([everyone, torch.full_like(everyone, -1)], 1), pairs])
     index = index[index[:, 0].argsort(stable=True)]
     share = max(1, TAIL_SHARE * score.x[0].numel() // max(1, maps[0].numel()))
+    rows = min(score.rows * share, devices.MOST_TAIL_ROWS)
+    whole: Tensor | None = None
     for way in tail.ways(channels=channels):
+        if way == "linear" and tail.effect_bytes(maps) > devices.CPU_BUDGET:
+            continue
         try:
-            replay = _replay(score, tail, way, edited)
-            found = score.gathered(index, count + 1, replay, min(score.rows * share, devices.MOST_TAIL_ROWS))
-        except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+            found = score.gathered(index, count + 1, _replay(score, tail, way, edited), rows)
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             if way == "whole" or devices.out_of_memory(error):
                 raise
-        else:
-            allowed = REPLAY_ERROR.get(own.dtype, 1e-2) * own.abs().clamp(min=1)
-            if bool(((found[:, -1] - own).abs() <= allowed).all()):
-                return found[:, :-1]
+            tail.give_up(way)
+            continue
+        kept = found[:, :-1]
+        size = torch.cat([own, (kept - own[:, None])[where]])
+        right = agree(found[:, -1], own, size)
+        if right and way != "whole" and way not in tail.trusted and len(pairs):
+            whole = _replay(score, tail, "whole", edited)(*pairs[:1].unbind(1)) if whole is None else whole
+            right = agree(kept[where][:1], whole, size)
+        if right:
+            tail.trusted.add(way)
+            return kept
         tail.give_up(way)
     raise UnsupportedError("the network does not answer the same way twice", cure="Make its forward pass deterministic.")
 
@@ -75,7 +111,7 @@ def _by_cheapest_way(score: Score, count: int, edited: Alter, where: Tensor, *, 
 def _replay(score: Score, tail: Tail, way: str, edited: Alter) -> Alter:
     """A function that scores pairs by replaying the network in this way."""
     cut = score.to_layer()
-    if way in ("modules", "whole") and cut.record is not None and not cut.record.complete():
+    if way == "modules" and cut.record is not None and not cut.record.complete():
         cut = score.to_layer(again=True)  # what was recorded is enough for the graph only
     record, output = cut.record, edited
     assert record is not None

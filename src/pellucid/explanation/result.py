@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +98,11 @@ class Explanation:
         return len(self.relevance)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return self.relevance.cpu().numpy().astype(dtype) if dtype else self.relevance.cpu().numpy()
+        return array(self.relevance).astype(dtype) if dtype else array(self.relevance)
 
     def to_numpy(self) -> NDArray[Any] | tuple[NDArray[Any] | None, ...]:
         """The relevance as an array of the samples' shape; of a model with several inputs one array for each, or None."""
-        arrays = tuple(None if part is None else part.cpu().numpy() for part in self.parts)
+        arrays = tuple(None if part is None else array(part) for part in self.parts)
         return arrays if self.shapes is not None else arrays[0]  # type: ignore[return-value]
 
     def to_shap(self, feature_names: Sequence[str] | None = None) -> Any:
@@ -115,13 +115,13 @@ class Explanation:
             import shap
         except ImportError as error:
             raise MissingExtraError("to_shap needs shap", cure="pip install shap") from error
-        values = self.relevance.cpu().numpy()
+        values = array(self.relevance)
         base = self.base
         if base is None:
             base = torch.zeros(len(self)) if self.score is None else self.score - self.relevance.flatten(1).sum(1)
-        data = None if self.x is None else self.x.cpu().numpy()
+        data = None if self.x is None else array(self.x)
         names = None if feature_names is None else list(feature_names)
-        return shap.Explanation(values, base_values=base.cpu().numpy(), data=data, feature_names=names)
+        return shap.Explanation(values, base_values=array(base), data=data, feature_names=names)
 
     def map(self) -> Tensor:
         """(B, *spatial): relevance summed over channels, with its sign; for saliency the maximum over channels."""
@@ -167,7 +167,7 @@ class Explanation:
         return f'<img alt="{self.method}" src="data:image/png;base64,{picture}">'
 
     def save(self, path: str | Path) -> Path:
-        """Write a safetensors file; everything that is not a tensor goes into its header as JSON."""
+        """Write a safetensors file, what is no tensor as JSON in its header; of the options plain values only."""
         path = Path(path)
         tensors = {name: getattr(self, name) for name in _TENSORS if getattr(self, name) is not None}
         tensors |= {f"details.{name}": value for name, value in self.details.items()}
@@ -189,10 +189,18 @@ class Explanation:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError("not a saved explanation", where=path, cure="Give a file that Explanation.save wrote.") from error
-        if header.pop("format") > FORMAT:
+        if header.pop("format", FORMAT) > FORMAT:
             raise InputError("the explanation was written by a newer pellucid", where=path, cure="Upgrade pellucid to read it.")
         details = {name.removeprefix("details."): t for name, t in tensors.items() if name.startswith("details.")}
-        return cls(**{name: tensors.get(name) for name in _TENSORS}, details=details, **header)  # type: ignore[arg-type]
+        known = {name: tensors.get(name) for name in _TENSORS}
+        if not {"method", "of"} <= header.keys() <= {f.name for f in fields(cls)} or known["relevance"] is None:
+            raise InputError("not a saved explanation", where=path, cure="Give a file that Explanation.save wrote.")
+        return cls(**known, details=details, **header)  # type: ignore[arg-type]
+
+
+def array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor for numpy, which has no bfloat16."""
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).cpu().numpy()
 
 
 def joined(parts: list[Tensor | None]) -> Tensor | None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core import checks, devices, seeds
-from pellucid.core.errors import InputError, UnsupportedError
+from pellucid.core.errors import UnsupportedError
 
 from .borrowing import Model, borrowed, first_tensor, watched, with_first
 from .habits import LEAST_CHANNELS_LAST, Habits
@@ -189,8 +189,8 @@ class Score:
 
         def cut(layer: nn.Module, output: Any) -> Any:
             tensor = first_tensor(output)
-            seen, where = (output if tensor is None else tensor), type(layer).__name__
-            layout = layout_of(seen, self.x, where, channels_last=self.inputs.channels_last)
+            seen = output if tensor is None else tensor
+            layout = layout_of(seen, self.x, layer, channels_last=self.inputs.channels_last)
             assert tensor is not None
             if not (tensor.requires_grad and len(self.layers) > 1):  # behind another of the layers the graph goes on
                 tensor = tensor.detach().clone().requires_grad_()
@@ -310,14 +310,7 @@ class Score:
 
     def _run(self, x: Tensor, sample: Tensor) -> Any:
         self.passes.forward += len(x)
-        try:
-            return self.model(*self.inputs.arguments(x, sample))
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, InputError) or devices.out_of_memory(error):
-                raise
-            reason = str(error).strip().split("\n", 1)[0]
-            shape = tuple(x.shape) if len(self.inputs.parts) == 1 else [tuple(part.shape) for part in self.inputs.parts]
-            raise InputError(f"the model cannot run on an input of shape {shape}", where=reason) from error
+        return self.inputs.call(self.model, x, sample)
 
     def _remember(self, output: Any) -> Tensor:
         """Fix the target by the model's answer to the samples themselves, and keep score and probability."""
@@ -340,13 +333,18 @@ class Score:
         return called(self._choose, output, len(sample))
 
 
-def _leaf(x: Tensor) -> Tensor:
+def differentiable(x: Tensor) -> Tensor:
+    """The input itself; UnsupportedError where it is whole numbers."""
     if not x.is_floating_point():
         raise UnsupportedError(
             f"the input is {x.dtype}, which has no gradient",
             cure="Explain the embedded input, or use a method that only needs scores (occlusion).",
         )
-    return x.detach().clone().requires_grad_()
+    return x
+
+
+def _leaf(x: Tensor) -> Tensor:
+    return differentiable(x).detach().clone().requires_grad_()
 
 
 def _gradients(value: Tensor, leaves: list[Tensor]) -> list[Tensor]:

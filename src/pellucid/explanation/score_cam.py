@@ -10,7 +10,7 @@ from torch import Tensor
 from . import masks
 from .activation import mapped, weighted
 from .method import method
-from .replay import without_channels
+from .replay import agree, half_gone, without_channels
 from .result import Found
 from .score import Score
 
@@ -47,7 +47,7 @@ def score_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
 @method(
     "activation",
     needs="layer",
-    cost="F + linear * H + replays * T",
+    cost="F + linear * H + replays * T + checks * F",
     mission="X21",
     paper="Desai & Ramaswamy 2020, eq. 3-4",
     reading="Strong where features are found whose removal lowers the score; no gradient is trusted.",
@@ -58,17 +58,31 @@ def ablation_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     |y| where the paper has y, so that a negative score does not turn the map round. ``raw`` is the signed sum, which
     ``relu=False`` makes the relevance. Only the part of the network behind the layer runs (T), and only for channels that are
     not zero already. Where the score is linear in the layer's output nothing runs: y - y_-k = sum(g^k * A^k). counts:
-    replays, mean over samples, with one of the unedited sample; linear, 1 where the closed form was used.
+    replays, mean over samples, with one of the unedited sample; linear, 1 where the closed form was used; checks, the pass of
+    one row through the whole network that the replays or the closed form are compared with, once for all samples.
     """
     a, y = score.maps(), score.own()
     alive = a.flatten(2).abs().amax(2) > 0
-    if score.affine():
-        g = score.activation()[1]
-        drop, replays = (g * a).flatten(2).sum(2), 0.0
-    else:
+    before, replays = score.passes.copy(), 0.0
+    drop = _closed_form(score, a, y) if score.affine() else None
+    if drop is None:
         without = without_channels(score, alive)
         drop = torch.where(alive, y[:, None] - without, torch.zeros_like(without))
         replays = float(alive.sum(1).double().mean()) + 1
-    counts = {"linear": float(replays == 0), "replays": replays}
+    used = score.passes - before
+    counts = {"linear": float(used.head > 0 or replays == 0), "replays": replays, "checks": used.forward / len(x)}
     weights = drop / torch.where(y == 0, 1, y.abs())[:, None]
     return replace(mapped(weighted(weights, a), x, relu), counts=counts)
+
+
+def _closed_form(score: Score, a: Tensor, y: Tensor) -> Tensor | None:
+    """(B, K) y - y_-k = sum(g^k * A^k); None where a choice that no graph shows makes the score other than linear."""
+    drop = (score.activation()[1] * a).flatten(2).sum(2)
+    tail = score.tail
+    if tail is not None and "linear score" not in tail.trusted:
+        gone, without = half_gone(score, 0)
+        expected = y[0] - drop[0][gone].sum()
+        if not agree(expected[None], torch.full_like(y[:1], without), torch.stack([y[0], y[0] - expected])):
+            return None
+        tail.trusted.add("linear score")
+    return drop

@@ -16,12 +16,16 @@ from .score import Score
 
 def noisy_inputs(score: Score, noise: float, sample: Tensor, draw: Tensor) -> Tensor:
     """x + e, e ~ N(0, sigma^2), sigma = noise * (max x - min x) of the sample; the same for every method that asks."""
-    sigma = checks.positive("noise", noise, zero=True) * score.inputs.spread()
+    sigma = noise * score.inputs.spread()
     return score.x[sample] + sigma[sample] * score.noise(sample, draw, "smoothgrad")
 
 
 def noisy_gradients(score: Score, samples: int, noise: float, tolerance: float | None) -> Moments:
     """Moments of ds/dx at noisy inputs, made once for all methods that ask with the same options."""
+    checks.count("samples", samples)
+    checks.positive("noise", noise, zero=True)
+    if tolerance is not None:
+        checks.positive("tolerance", tolerance)
     score.own()
 
     def evaluate(active: Tensor, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -24,16 +24,17 @@ WAYS = ("linear", "graph", "modules", "whole")
 
 
 class Tail:
-    """How to run what follows a layer of a model; made once, used for every batch."""
+    """How to run what follows a layer of a model, for inputs with so many spatial axes; made once, used for every batch."""
 
-    def __init__(self, model: nn.Module, layer: nn.Module) -> None:
+    def __init__(self, model: nn.Module, layer: nn.Module, axes: int) -> None:
         self.model, self.layer = model, layer
+        self.trusted: set[str] = set()  # the ways that have been compared with the whole network
         self.around = _around(model, layer)
         kept = {id(m) for m in self.around}
         inside = [child for m in self.around for child in children(m).values() if id(child) not in kept]
         self.parts = list({id(child): child for child in inside}.values()) or [layer]  # not around it, not inside a part
         self.traced = self._trace()
-        steps = None if self.traced is None else steps_to_linear(model, self.traced.start)
+        steps = None if self.traced is None else steps_to_linear(model, self.traced.start, axes)
         self.to_linear = steps
         self.from_linear = None
         if self.traced is not None and steps is not None:
@@ -72,6 +73,12 @@ class Tail:
             for module, attributes in before:
                 vars(module).clear()
                 vars(module).update(attributes)
+
+    def effect_bytes(self, maps: Tensor) -> int:
+        """What ``effects`` would hold."""
+        assert self.to_linear is not None
+        linear = self.model.get_submodule(str(self.to_linear[-1].target))
+        return maps.shape[0] * maps.shape[1] * int(linear.out_features) * maps.element_size()  # type: ignore[arg-type]
 
     def effects(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """(B, O) what the first linear layer answers for the layer's output, (B, K, O) what each channel adds to it."""
