@@ -238,3 +238,31 @@ def test_memory_that_runs_out_halves_the_batch(name):
     found = explain(small, x, {name: options}, target=1, layer="features", seed=3)[name]
     expected = explain(network(GapLinear), x, {name: options}, target=1, layer="features", seed=3)[name]
     torch.testing.assert_close(found.relevance, expected.relevance, rtol=0, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch calls scripting deprecated
+def test_scripted_parts_are_run_and_not_looked_into():
+    class Half(DenseHead):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.jit.script(nn.Conv2d(1, 1, 3, padding=1))
+
+        def forward(self, x):
+            return super().forward(self.first(x))
+
+    model, x = network(Half), samples(DenseHead)
+    asked = ["grad_cam", "ablation_cam", "gradient"]
+    found = explain(model, x, asked)
+    assert found["grad_cam"].layer == "features"
+    replaced = network(DenseHead)
+    replaced.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("first")})
+    with torch.no_grad():
+        inner = model.first(x)
+    for name in asked[:2]:
+        expected = explain(replaced, inner, [name], layer="features")[name]
+        torch.testing.assert_close(found[name].raw, expected.raw, rtol=0, atol=1e-9)
+    whole = torch.jit.script(network(DenseHead))
+    assert explain(whole, x, ["gradient"])["gradient"].relevance.shape == x.shape
+    for scripted, layer in ((model, "first"), (whole, "features"), (whole, None)):
+        with pytest.raises(UnsupportedError, match="scripted layer|no layer keeps"):
+            explain(scripted, x, ["grad_cam"], layer=layer)

@@ -222,7 +222,7 @@ def test_ablation_runs_what_is_before_the_layer_once():
     rows: list[int] = []
     model.features[0].register_forward_pre_hook(lambda m, i: rows.append(len(i[0])))
     found = ours("ablation_cam", model, x, layer="features.14")
-    assert sum(rows) == len(x)
+    assert sum(rows) == len(x) + 1  # and one edited row, which the replays are compared with
     assert found.raw.shape == (2, 8, 8)
     rows.clear()
     with package.AblationCAM(model, [layer]) as cam:

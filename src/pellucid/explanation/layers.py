@@ -147,7 +147,14 @@ def find_layers(model: Model, layer: Layer, x: Tensor | Inputs) -> list[tuple[st
 
 
 def _named(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
-    if isinstance(layer, str) and not is_keras(model):
+    name, module = _looked_up(model, layer)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError("a scripted layer cannot be looked into", where=name, cure="Explain what it was scripted from.")
+    return name, module
+
+
+def _looked_up(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
+    if isinstance(layer, str) and not is_keras(model) and not isinstance(model, torch.jit.ScriptModule):
         with suppress(AttributeError):
             return layer, model.get_submodule(layer)
     modules = descendants(model)
@@ -163,7 +170,8 @@ def _named(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
 
 def _last_with_maps(model: nn.Module, inputs: Inputs) -> tuple[str, nn.Module]:
     one = inputs.rows(0, 1)
-    modules = {name: module for name, module in descendants(model).items() if name}
+    everything = descendants(model).items()
+    modules = {name: module for name, module in everything if name and not isinstance(module, torch.jit.ScriptModule)}
     seen: dict[str, Layout] = {}
 
     def look(name: str, output: Any) -> None:

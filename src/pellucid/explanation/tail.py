@@ -32,6 +32,7 @@ class Tail:
         self.around = _around(model, layer)
         kept = {id(m) for m in self.around}
         inside = [child for m in self.around for child in children(m).values() if id(child) not in kept]
+        inside = [part for part in inside if not isinstance(part, torch.jit.ScriptModule)]  # nothing can be put into these
         self.parts = list({id(child): child for child in inside}.values()) or [layer]  # not around it, not inside a part
         self.traced = self._trace()
         steps = None if self.traced is None else steps_to_linear(model, self.traced.start, axes)
