@@ -119,9 +119,11 @@ def table() -> dict[str, Row]:
         lambda case: {"steps": STEPS},
     )
     tunnel = {
-        "captum NoiseTunnel": captum_noise("IntegratedGradients", "smoothgrad", 2, n_steps=4, internal_batch_size=rows_of)
+        "captum NoiseTunnel": captum_noise(
+            "IntegratedGradients", "smoothgrad", 2, n_steps=STEPS // 2, internal_batch_size=rows_of
+        )
     }
-    add("integrated_gradients_smoothgrad", bare_straight, many, tunnel, lambda case: {"samples": 2, "steps": 4})
+    add("integrated_gradients_smoothgrad", bare_straight, many, tunnel, lambda case: {"samples": 2, "steps": STEPS // 2})
     add("guided_ig", bare_in_turn, many, None, lambda case: {"steps": STEPS})
     add(
         "expected_gradients",
