@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,6 +107,11 @@ def test_checks(check, good, bad):
     for value in bad:
         with pytest.raises(InputError, match=r" is .*\. "):
             check(value)
+
+
+def test_numpy_numbers_are_numbers():
+    assert checks.count("samples", np.int64(3)) == 3
+    assert checks.positive("noise", np.float32(0.5)) == 0.5
 
 
 def test_more_checks(tmp_path):

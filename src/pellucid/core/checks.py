@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,16 @@ def one_of(name: str, value: Any, options: Iterable[Any]) -> Any:
 
 def count(name: str, value: Any, *, least: int = 1) -> int:
     """A whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise InputError(f"{name} is {value!r}", cure=f"Give a whole number of at least {least}.")
-    return value
+    return int(value)
 
 
 def positive(name: str, value: Any, *, zero: bool = False) -> float:
     """A finite number above zero (or from zero)."""
     if (
         isinstance(value, bool)
-        or not isinstance(value, int | float)
+        or not isinstance(value, numbers.Real)
         or not math.isfinite(value)
         or value < 0
         or (value == 0 and not zero)
