@@ -54,6 +54,11 @@ def test_every_method_answers_in_the_models_layout(name):
     assert "call" not in vars(m.get_layer("two"))
 
 
+def test_images_with_their_channels_last_can_be_drawn():
+    figure = explain(model(), images(), ["gradient"])["gradient"].show()
+    assert len(figure.axes) >= 6  # three images beside their maps
+
+
 def test_gradient_and_cams_are_those_of_torch_itself():
     m, x = model(), images()
     found = explain(m, x, ["gradient", "cam", "grad_cam", "hires_cam"], target=2)

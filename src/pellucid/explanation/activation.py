@@ -22,14 +22,14 @@ def on_the_input(raw: Tensor, x: Tensor) -> Tensor:
     return masks.spread(masks.resize(raw, masks.spatial(x)), x)
 
 
-def mapped(raw: Tensor, x: Tensor, relu: bool) -> Found:
+def clipped(raw: Tensor, x: Tensor, relu: bool) -> Found:
     """A signed map, clipped before it is enlarged where that is asked for."""
     return Found(on_the_input(raw.clamp(min=0) if relu else raw, x), raw=raw)
 
 
 def weighted(w: Tensor, a: Tensor) -> Tensor:
     """(B, h, w): sum_k w_k A^k."""
-    return (w.view(*w.shape, *[1] * (a.ndim - 2)) * a).sum(1)
+    return (masks.beside(w, a) * a).sum(1)
 
 
 @method(
@@ -55,7 +55,7 @@ def cam(score: Score, x: Tensor) -> Found:
             "CAM needs global average pooling and linear layers between the layer and the score",
             cure="Use grad_cam, which equals CAM there and works elsewhere, or name the last features with layer=.",
         )
-    return mapped(weighted(flat.sum(2), a), x, relu=False)
+    return clipped(weighted(flat.sum(2), a), x, relu=False)
 
 
 @method(
@@ -72,7 +72,7 @@ def grad_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     With ``relu=False`` the relevance keeps its negative part too. Clipped before it is enlarged.
     """
     a, g = score.activation()
-    return mapped(weighted(g.flatten(2).mean(2), a), x, relu)
+    return clipped(weighted(g.flatten(2).mean(2), a), x, relu)
 
 
 @method(
@@ -92,13 +92,13 @@ def grad_cam_plus_plus(score: Score, x: Tensor, *, normalised: bool = False) -> 
     """
     a, g = score.activation()
     # g^2 is left out above and below: in single precision the square of a small gradient is zero
-    below = 2 + g * a.flatten(2).sum(2).view(*g.shape[:2], *[1] * (g.ndim - 2))
+    below = 2 + g * masks.beside(a.flatten(2).sum(2), g)
     alpha = torch.where((g != 0) & (below != 0), 1 / torch.where(below != 0, below, 1), torch.zeros_like(g))
     if normalised:
         alpha = torch.where(g > 0, alpha, torch.zeros_like(alpha))
-        total = alpha.flatten(2).sum(2).view(*g.shape[:2], *[1] * (g.ndim - 2))
+        total = masks.beside(alpha.flatten(2).sum(2), g)
         alpha = torch.where(total != 0, alpha / torch.where(total != 0, total, 1), torch.zeros_like(alpha))
-    return mapped(weighted((alpha * g.clamp(min=0)).flatten(2).sum(2), a), x, relu=True)
+    return clipped(weighted((alpha * g.clamp(min=0)).flatten(2).sum(2), a), x, relu=True)
 
 
 @method(
@@ -118,7 +118,7 @@ def xgrad_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     a, g = score.activation()
     total = a.flatten(2).sum(2)
     share = torch.where(total != 0, (g * a).flatten(2).sum(2) / torch.where(total != 0, total, 1), torch.zeros_like(total))
-    return mapped(weighted(share, a), x, relu)
+    return clipped(weighted(share, a), x, relu)
 
 
 @method(
@@ -136,7 +136,7 @@ def hires_cam(score: Score, x: Tensor, *, relu: bool = False) -> Found:
     Where one linear layer follows the activations the map adds up to the score less its bias.
     """
     a, g = score.activation()
-    return mapped((g * a).sum(1), x, relu)
+    return clipped((g * a).sum(1), x, relu)
 
 
 @method(
@@ -162,7 +162,7 @@ def eigen_cam(score: Score, x: Tensor) -> Found:
     # u * singular value, from the left vectors or by projection
     raw = (first * values[:, -1:, None].clamp(min=0).sqrt() if wide else rows.transpose(1, 2) @ first)[..., 0]
     raw = torch.where(raw.sum(1, keepdim=True) < 0, -raw, raw).view(len(a), *a.shape[2:]).to(a)
-    return mapped(raw, x, relu=True)
+    return clipped(raw, x, relu=True)
 
 
 @method(
@@ -181,7 +181,7 @@ def layer_cam(score: Score, x: Tensor) -> Found:
     """
     raws = [(g.clamp(min=0) * a).sum(1) for a, g in score.activations()]
     if len(raws) == 1:
-        return mapped(raws[0], x, relu=True)
+        return clipped(raws[0], x, relu=True)
     shares = [masks.positive_share(raw) for raw in raws]
     bent = [torch.tanh(2 * m) for m in shares[:-1]] + shares[-1:]
     fused = torch.stack([masks.resize(m, masks.spatial(x)) for m in bent]).amax(0)

@@ -61,6 +61,14 @@ def baselines(baseline: Any, inputs: Inputs, first: int) -> list[Tensor]:
     return [inputs.pack(_placed(inputs, [e[r if len(e) > 1 else 0] for e in each])) for r in range(number)]
 
 
+def single_baseline(baseline: Any, inputs: Inputs, first: int) -> Tensor:
+    """(B, ...) the one baseline of a method that takes no set of them."""
+    several = baselines(baseline, inputs, first)
+    if len(several) > 1:
+        raise InputError(f"{len(several)} baselines", cure="Give one; integrated_gradients averages over several.")
+    return several[0]
+
+
 def _placed(inputs: Inputs, pieces: list[Tensor]) -> tuple[Tensor, ...]:
     parts = list(inputs.parts)
     for i, piece in zip(inputs.varied, pieces):

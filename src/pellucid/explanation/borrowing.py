@@ -1,4 +1,4 @@
-"""A model on loan: evaluated and differentiated, then handed back bit for bit as it was."""
+"""A model on loan: evaluated and differentiated, then handed back; and ways to watch or stand in for its modules."""
 
 from __future__ import annotations
 

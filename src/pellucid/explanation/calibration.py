@@ -54,8 +54,7 @@ def threshold_calibration(score: Score, evidence: Tensor, thresholds: Sequence[f
 
 def at_threshold(evidence: Tensor, threshold: Tensor) -> Tensor:
     """L_t: the map where it reaches its sample's threshold, zero elsewhere."""
-    t = threshold.view(-1, *[1] * (evidence.ndim - 1))
-    return torch.where(evidence >= t, evidence, torch.zeros_like(evidence))
+    return torch.where(evidence >= masks.beside(threshold, evidence), evidence, torch.zeros_like(evidence))
 
 
 def calibrate(

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from pellucid.core import checks
-from pellucid.core.errors import InputError
 
-from .baselines import Baseline, baselines
+from .baselines import Baseline, single_baseline
 from .integrated_gradients import base_scores
 from .method import method
 from .result import Found
@@ -43,11 +42,9 @@ def guided_ig(
     checks.count("steps", steps)
     checks.fraction("fraction", fraction)
     checks.fraction("max_distance", max_distance)
-    several = baselines(baseline, score.inputs, score.first)
-    if len(several) > 1:
-        raise InputError(f"{len(several)} baselines", cure="Give one; integrated_gradients averages over several.")
-    b, end = several[0].flatten(1), x.flatten(1)
-    own, base = score.own(), base_scores(score, several)[:, 0]
+    origin = single_baseline(baseline, score.inputs, score.first)
+    b, end = origin.flatten(1), x.flatten(1)
+    own, base = score.own(), base_scores(score, [origin])[:, 0]
     here, relevance = b.clone(), torch.zeros_like(end)
     everything = (end - b).abs().sum(1)
     for step in range(steps):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pellucid.core import checks, devices
 from pellucid.core.errors import InputError, PellucidError
 
+from . import masks
 from .borrowing import Model, is_keras
 
 
@@ -86,7 +87,7 @@ class Inputs:
         """max - min of every sample, per input, in a shape that broadcasts with ``x``."""
         ranges = {i: part.flatten(1).amax(1) - part.flatten(1).amin(1) for i, part in self.unpack(self.x).items()}
         if len(self.varied) == 1:
-            return next(iter(ranges.values())).view(-1, *[1] * (self.x.ndim - 1))
+            return masks.beside(next(iter(ranges.values())), self.x)
         return torch.cat([r[:, None].expand(-1, self.parts[i][0].numel()) for i, r in ranges.items()], 1)
 
     @property

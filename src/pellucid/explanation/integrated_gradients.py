@@ -12,7 +12,8 @@ from torch import Tensor
 from pellucid.core import checks
 from pellucid.core.errors import InputError
 
-from .baselines import Baseline, baselines, references_of
+from . import masks
+from .baselines import Baseline, baselines, references_of, single_baseline
 from .method import method
 from .result import Found
 from .sampling import sampled
@@ -58,7 +59,7 @@ def integrated_gradients(score: Score, x: Tensor, *, baseline: Baseline = 0.0, s
     for b in references:
 
         def on_the_way(sample: Tensor, draw: Tensor, b: Tensor = b) -> Tensor:
-            return b[sample] + _per(nodes[draw], x) * (x[sample] - b[sample])
+            return b[sample] + masks.beside(nodes[draw], x) * (x[sample] - b[sample])
 
         relevance += (x - b) * score.weighted_gradient(steps, on_the_way, weights) / len(references)
     base = base_scores(score, references).mean(1)
@@ -93,10 +94,7 @@ def integrated_gradients_smoothgrad(
     """
     nodes, weights = quadrature(steps, x)
     checks.positive("noise", noise, zero=True)
-    several = baselines(baseline, score.inputs, score.first)
-    if len(several) > 1:
-        raise InputError(f"{len(several)} baselines", cure="Give one; integrated_gradients averages over several.")
-    (b,) = several
+    b = single_baseline(baseline, score.inputs, score.first)
     score.own()
 
     def evaluate(active: Tensor, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -106,14 +104,13 @@ def integrated_gradients_smoothgrad(
             end[active] = noisy_inputs(score, noise, active, drawn)
 
             def on_the_way(sample: Tensor, draw: Tensor, end: Tensor = end) -> Tensor:
-                return b[sample] + _per(nodes[draw], x) * (end[sample] - b[sample])
+                return b[sample] + masks.beside(nodes[draw], x) * (end[sample] - b[sample])
 
             g = score.weighted_gradient(steps, on_the_way, weights, samples=active)
             yield active, ((end - b) * g)[active]
 
     found = sampled(score, samples, tolerance, evaluate)
-    details = {"standard_error": found.error_of_mean(), "samples": found.n}
-    return Found(found.mean(), counts=found.counts(), details=details)
+    return found.answer(found.mean(), found.error_of_mean())
 
 
 @method(
@@ -139,25 +136,18 @@ def expected_gradients(
     score.own()
     known = references_of(references, score.inputs)
 
-    def chosen(sample: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+    latest: list[Tensor] = []  # the references of the rows that are being differentiated
+
+    def on_the_way(sample: Tensor, draw: Tensor) -> Tensor:
         made = [score.generator(s, d, "expected_gradients") for s, d in zip(sample.tolist(), draw.tolist())]
         r = torch.cat([torch.randint(len(known), (1,), generator=g) for g in made])
         a = torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in made])
-        return known[r.to(known.device)], _per(a.to(x), x)
-
-    def on_the_way(sample: Tensor, draw: Tensor) -> Tensor:
-        r, a = chosen(sample, draw)
-        return r + a * (x[sample] - r)
+        latest[:] = [known[r.to(known.device)]]
+        return latest[0] + masks.beside(a.to(x), x) * (x[sample] - latest[0])
 
     def evaluate(active: Tensor, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for sample, draw, g in score.gradients(stop - start, on_the_way, samples=active, start=start):
-            yield sample, (x[sample] - chosen(sample, draw)[0]) * g
+        for sample, _, g in score.gradients(stop - start, on_the_way, samples=active, start=start):
+            yield sample, (x[sample] - latest[0]) * g
 
     found = sampled(score, samples, tolerance, evaluate)
-    details = {"standard_error": found.error_of_mean(), "samples": found.n}
-    return Found(found.mean(), counts=found.counts(), details=details)
-
-
-def _per(numbers: Tensor, x: Tensor) -> Tensor:
-    """One number per row, to be multiplied with rows of ``x``."""
-    return numbers.view(-1, *[1] * (x.ndim - 1))
+    return found.answer(found.mean(), found.error_of_mean())

@@ -47,7 +47,8 @@ class Layout:
             return maps
         if self.kind == "last":
             return maps.movedim(1, -1)
-        return torch.cat([like[:, : self.extra], maps.flatten(2).movedim(1, 2)], 1)
+        tokens = maps.flatten(2).movedim(1, 2)
+        return torch.cat([like[:, : self.extra], tokens], 1) if self.extra else tokens
 
 
 # How layers of these kinds lay out what they give, by the names of their types.

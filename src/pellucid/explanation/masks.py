@@ -14,6 +14,11 @@ from pellucid.core.errors import InputError
 _RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
+def beside(numbers: Tensor, like: Tensor) -> Tensor:
+    """One number per sample (B,), or per channel (B, K), in a shape that broadcasts with ``like`` (B, K, ...)."""
+    return numbers.view(*numbers.shape, *[1] * (like.ndim - numbers.ndim))
+
+
 def spatial(x: Tensor) -> tuple[int, ...]:
     """The axes of a map for this input: everything after the channels; the features themselves for a table."""
     return tuple(x.shape[2:]) if x.ndim > 2 else tuple(x.shape[1:])
@@ -28,7 +33,7 @@ def resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def unit(maps: Tensor) -> Tensor:
     """Min-max scaling of each map to [0, 1]. A constant map becomes all ones: nothing is singled out, nothing removed."""
-    low, high = (f(maps.flatten(1), 1).view(-1, *[1] * (maps.ndim - 1)) for f in (torch.amin, torch.amax))
+    low, high = (beside(f(maps.flatten(1), 1), maps) for f in (torch.amin, torch.amax))
     span = high - low
     return torch.where(span > 0, (maps - low) / torch.where(span > 0, span, 1), torch.ones_like(maps))
 
@@ -36,7 +41,7 @@ def unit(maps: Tensor) -> Tensor:
 def positive_share(maps: Tensor) -> Tensor:
     """The positive part of each map over its maximum, in [0, 1]. A map without a positive value stays all zeros."""
     kept = maps.clamp(min=0)
-    top = kept.flatten(1).amax(1).view(-1, *[1] * (maps.ndim - 1))
+    top = beside(kept.flatten(1).amax(1), maps)
     return torch.where(top > 0, kept / torch.where(top > 0, top, 1), torch.zeros_like(kept))
 
 

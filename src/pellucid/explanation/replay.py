@@ -11,6 +11,7 @@ from torch import Tensor
 from pellucid.core import devices
 from pellucid.core.errors import UnsupportedError
 
+from . import masks
 from .score import Alter, Score
 from .tail import Tail
 
@@ -25,10 +26,8 @@ def replayed(score: Score, count: int, edit: Callable[[Tensor, Tensor, Tensor], 
     """(B, count) scores where ``edit(maps, sample, draw)`` takes the layer's place: 1 T per pair in ``where``, + 1."""
 
     def edited(sample: Tensor, draw: Tensor) -> Tensor:
-        cut, rows = score.to_layer(), score.maps()[sample]
-        as_is = (draw < 0).view(-1, *[1] * (rows.ndim - 1))
-        maps = torch.where(as_is, rows, edit(rows.clone(), sample, draw))
-        return cut.layouts[-1].output(maps, cut.outputs[-1].detach()[sample])
+        rows = score.maps()[sample]
+        return _output(score, torch.where(masks.beside(draw < 0, rows), rows, edit(rows.clone(), sample, draw)), sample)
 
     return _by_cheapest_way(score, count, edited, where, channels=False)
 
@@ -37,13 +36,19 @@ def without_channels(score: Score, where: Tensor) -> Tensor:
     """(B, K) scores with channel k of the layer set to zero: 1 T per pair in ``where`` (B, K), + 1."""
 
     def edited(sample: Tensor, draw: Tensor) -> Tensor:
-        cut, maps = score.to_layer(), score.maps()[sample]
-        gone = draw >= 0
+        maps, gone = score.maps()[sample], draw >= 0
         maps[gone, draw[gone]] = 0
-        return cut.layouts[-1].output(maps, cut.outputs[-1].detach()[sample])
+        return _output(score, maps, sample)
 
     channels = score.to_layer().layouts[-1].kind == "first"
     return _by_cheapest_way(score, where.shape[1], edited, where, channels=channels)
+
+
+def _output(score: Score, maps: Tensor, sample: Tensor) -> Tensor:
+    """What the layer would give for these samples if its maps were these."""
+    cut = score.to_layer()
+    layout, own = cut.layouts[-1], cut.outputs[-1].detach()
+    return layout.output(maps, own[sample] if layout.extra else own)
 
 
 def half_gone(score: Score, sample: int) -> tuple[Tensor, float]:
@@ -51,13 +56,12 @@ def half_gone(score: Score, sample: int) -> tuple[Tensor, float]:
 
     By the whole network: what a closed form or a replay has to give as well.
     """
-    maps = score.maps()[sample : sample + 1].clone()
+    maps = score.maps()[sample : sample + 1]
     alive = maps.flatten(2).abs().amax(2)[0] > 0
     gone = alive & (alive.cumsum(0) % 2 == 1)
 
     def edited(samples: Tensor, draw: Tensor) -> Tensor:
-        output = score.to_layer().outputs[-1].detach()[samples]
-        return score.to_layer().layouts[-1].output(maps * ~gone.view(1, -1, *[1] * (maps.ndim - 2)), output)
+        return _output(score, maps * ~masks.beside(gone[None], maps), samples)
 
     assert score.tail is not None
     row = torch.tensor([sample], device=maps.device)

@@ -125,14 +125,14 @@ class Explanation:
 
     def map(self) -> Tensor:
         """(B, *spatial): relevance summed over channels, with its sign; for saliency the maximum over channels."""
-        first = self.relevance.movedim(-1, 1) if self._moved else self.relevance
+        first = self._channels_first(self.relevance)
         if METHODS[self.method].facts["channels"] == "max" and first.ndim > 2:
             return first.amax(1)
         return masks.collect(first)
 
-    @property
-    def _moved(self) -> bool:
-        return self.channels_last and self.shapes is None and self.relevance.ndim > 2
+    def _channels_first(self, tensor: Tensor) -> Tensor:
+        """The relevance or the samples, which have the model's layout, as maps are made and drawn of them."""
+        return tensor.movedim(-1, 1) if self.channels_last and self.shapes is None and tensor.ndim > 2 else tensor
 
     def evidence(self) -> Tensor:
         """(B, *spatial) in [0, 1]: the positive part of the map over its maximum; all zeros where nothing is positive."""
@@ -142,18 +142,18 @@ class Explanation:
         """A figure of the samples beside their maps."""
         if self.x is None:
             raise InputError("the explanation was loaded without its samples", cure="Set .x to them, then call show().")
-        maps = {self.method: self.map().cpu().numpy()}
+        maps, x = {self.method: array(self.map())}, self._channels_first(self.x)
         titles = [self._title(i) for i in range(len(self))]
-        if self.x.ndim == 4 and self.x.shape[1] in (1, 3):
-            shown = masks.unit(self.x).movedim(1, -1).cpu().numpy()
+        if x.ndim == 4 and x.shape[1] in (1, 3):
+            shown = array(masks.unit(x).movedim(1, -1))
             figure = FIGURES["heatmap_sheet"].value
             return figure(
                 shown[..., 0] if shown.shape[-1] == 1 else shown, maps, signed={self.method: self.signed}, titles=titles
             )
-        if self.x.ndim == 2:
-            names = [f"x{i}" for i in range(self.x.shape[1])]
-            return FIGURES["table_sheet"].value(self.x.cpu().numpy(), maps, names, titles=titles)
-        raise InputError(f"there is no figure for samples of shape {tuple(self.x.shape[1:])}", cure="Draw .map() yourself.")
+        if x.ndim == 2:
+            names = [f"x{i}" for i in range(x.shape[1])]
+            return FIGURES["table_sheet"].value(array(x), maps, names, titles=titles)
+        raise InputError(f"there is no figure for samples of shape {tuple(x.shape[1:])}", cure="Draw .map() yourself.")
 
     def _title(self, i: int) -> str:
         score = "" if self.score is None else f"{self.of} {self.score[i].item():.3g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from pellucid.core import checks
 
+from . import masks
+from .result import Found
 from .score import Score
 
 # Draws before the first look at the standard error; the number doubles between looks.
@@ -21,7 +23,6 @@ Evaluate = Callable[[Tensor, int, int], Iterator[tuple[Tensor, Tensor]]]
 @dataclass
 class Moments:
     """Sums over the draws of d, d^2, d^3, d^4, where d is a draw less the first one: equal draws have no variance at all.
-
 
     first: (B, ...) the first draw of each sample. sums: four tensors (B, ...). n: (B,) draws.
     """
@@ -50,7 +51,7 @@ class Moments:
         return self.sums[power - 1] / self._per(self.n)
 
     def _per(self, numbers: Tensor) -> Tensor:
-        return numbers.view(-1, *[1] * (self.first.ndim - 1)).to(self.sums[0])
+        return masks.beside(numbers, self.first).to(self.sums[0])
 
     def mean(self) -> Tensor:
         """(B, ...) mean of the draws."""
@@ -100,21 +101,28 @@ class Moments:
         error, size = (t.flatten(1).to(self.sums[0]).pow(2).mean(1).sqrt() for t in (self.error_of_mean(), self.mean()))
         return torch.where(error > 0, error / size, error)
 
-    def counts(self) -> dict[str, float]:
-        """Draws per sample, for the cost."""
-        return {"samples": float(self.n.double().mean())}
+    def answer(self, relevance: Tensor, error: Tensor, raw: Tensor | None = None) -> Found:
+        """What a sampled method answers: its relevance, the standard error of each value, and how many draws it took."""
+        counts = {"samples": float(self.n.double().mean())}
+        return Found(relevance, raw=raw, counts=counts, details={"standard_error": error, "samples": self.n})
 
 
-def sampled(score: Score, samples: int, tolerance: float | None, evaluate: Evaluate) -> Moments:
+def sampled(score: Score, samples: int, tolerance: float | None, evaluate: Evaluate, *, shared: Hashable = None) -> Moments:
     """Moments of ``samples`` draws for each sample, or of fewer where ``tolerance`` is reached.
 
     evaluate(samples, start, stop) yields (sample indices, values) of draws start to stop for these samples. With a
     tolerance the draws come in rounds of 8, 8, 16, 32 ..., and a sample is done once its ``relative_error`` is below it.
+    ``shared`` names draws that several methods look at: they are made for the first that asks with the same numbers.
     """
     checks.count("samples", samples)
     if tolerance is not None:
         checks.positive("tolerance", tolerance)
-    x = score.x
+    if shared is None:
+        return _drawn(score.x, samples, tolerance, evaluate)
+    return score.once((shared, samples, tolerance), lambda: _drawn(score.x, samples, tolerance, evaluate))
+
+
+def _drawn(x: Tensor, samples: int, tolerance: float | None, evaluate: Evaluate) -> Moments:
     active = torch.arange(len(x), device=x.device)
     # powers of small gradients leave the range of single precision
     exact = torch.float32 if x.device.type == "mps" else torch.float64

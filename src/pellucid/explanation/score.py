@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pellucid.core import checks, devices, seeds
 from pellucid.core.errors import UnsupportedError
 
+from . import masks
 from .borrowing import Model, borrowed, first_tensor, watched, with_first
 from .habits import LEAST_CHANNELS_LAST, Habits
 from .inputs import Inputs
@@ -174,7 +175,7 @@ class Score:
         return [(lay.maps(a.detach()), lay.maps(g)) for lay, a, g in zip(cut.layouts, cut.outputs, cut.gradients)]
 
     def affine(self) -> bool:
-        """Whether the score is a linear function of the layer's output plus a constant, as the graph of the pass proves."""
+        """Whether the score is a linear function of the layer's output plus a constant, as far as the graph shows."""
         cut = self.to_layer()
         return affine(cut.value, cut.outputs[-1])
 
@@ -253,7 +254,7 @@ class Score:
         total = torch.zeros_like(self.x)
         weights = weights.to(self.x)
         for sample, draw, g in self.gradients(count, alter, samples=samples):
-            total.index_add_(0, sample, g * weights[draw].view(-1, *[1] * (g.ndim - 1)))
+            total.index_add_(0, sample, g * masks.beside(weights[draw], g))
         return total
 
     def noise(self, sample: Tensor, draw: Tensor, *names: str) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import masks
-from .activation import mapped, weighted
+from .activation import clipped, weighted
 from .method import method
 from .replay import agree, half_gone, without_channels
 from .result import Found
@@ -41,7 +41,7 @@ def score_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     found = score.values(a.shape[1], masked, where=varies)
     found = torch.where(varies, found, score.own()[:, None].expand_as(found))
     counts = {"channels": float(varies.sum(1).double().mean())}
-    return replace(mapped(weighted(found.softmax(1), a), x, relu), counts=counts)
+    return replace(clipped(weighted(found.softmax(1), a), x, relu), counts=counts)
 
 
 @method(
@@ -72,7 +72,7 @@ def ablation_cam(score: Score, x: Tensor, *, relu: bool = True) -> Found:
     used = score.passes - before
     counts = {"linear": float(used.head > 0 or replays == 0), "replays": replays, "checks": used.forward / len(x)}
     weights = drop / torch.where(y == 0, 1, y.abs())[:, None]
-    return replace(mapped(weighted(weights, a), x, relu), counts=counts)
+    return replace(clipped(weighted(weights, a), x, relu), counts=counts)
 
 
 def _closed_form(score: Score, a: Tensor, y: Tensor) -> Tensor | None:

@@ -22,10 +22,7 @@ def noisy_inputs(score: Score, noise: float, sample: Tensor, draw: Tensor) -> Te
 
 def noisy_gradients(score: Score, samples: int, noise: float, tolerance: float | None) -> Moments:
     """Moments of ds/dx at noisy inputs, made once for all methods that ask with the same options."""
-    checks.count("samples", samples)
     checks.positive("noise", noise, zero=True)
-    if tolerance is not None:
-        checks.positive("tolerance", tolerance)
     score.own()
 
     def evaluate(active: Tensor, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -35,8 +32,7 @@ def noisy_gradients(score: Score, samples: int, noise: float, tolerance: float |
         for sample, _, g in score.gradients(stop - start, alter, samples=active, start=start):
             yield sample, g
 
-    key = ("noisy gradients", samples, noise, tolerance)
-    return score.once(key, lambda: sampled(score, samples, tolerance, evaluate))
+    return sampled(score, samples, tolerance, evaluate, shared=("noisy gradients", noise))
 
 
 @method(
@@ -66,8 +62,7 @@ def smoothgrad(
     """
     found = noisy_gradients(score, samples, noise, tolerance)
     g = found.mean()
-    details = {"standard_error": found.error_of_mean(), "samples": found.n}
-    return Found(g.abs() if absolute else g, raw=g, counts=found.counts(), details=details)
+    return found.answer(g.abs() if absolute else g, found.error_of_mean(), raw=g)
 
 
 @method(
@@ -89,8 +84,7 @@ def smoothgrad_squared(
     square, ``samples`` drawn.
     """
     found = noisy_gradients(score, samples, noise, tolerance)
-    details = {"standard_error": found.error_of_square(), "samples": found.n}
-    return Found(found.square(), counts=found.counts(), details=details)
+    return found.answer(found.square(), found.error_of_square())
 
 
 @method(
@@ -111,5 +105,4 @@ def vargrad(score: Score, x: Tensor, *, samples: int = 25, noise: float = 0.15, 
     variance, ``samples`` drawn.
     """
     found = noisy_gradients(score, samples, noise, tolerance)
-    details = {"standard_error": found.error_of_variance(), "samples": found.n}
-    return Found(found.variance(), counts=found.counts(), details=details)
+    return found.answer(found.variance(), found.error_of_variance())
