@@ -2,6 +2,7 @@ from .core.errors import InputError as InputError
 from .core.errors import MissingExtraError as MissingExtraError
 from .core.errors import PellucidError as PellucidError
 from .core.errors import UnsupportedError as UnsupportedError
+from .core.table import COMPOSITES as COMPOSITES
 from .core.table import DATA as DATA
 from .core.table import MEASURES as MEASURES
 from .core.table import METHODS as METHODS
@@ -22,9 +23,19 @@ from .explanation.activation import xgrad_cam as xgrad_cam
 from .explanation.adapters import Attribution as Attribution
 from .explanation.adapters import explain_func as explain_func
 from .explanation.calibration import calibrate as calibrate
+from .explanation.decomposition import contrastive_lrp as contrastive_lrp
+from .explanation.decomposition import deep_taylor as deep_taylor
+from .explanation.decomposition import lrp as lrp
+from .explanation.decomposition import rap as rap
+from .explanation.decomposition import relevance_cam as relevance_cam
+from .explanation.decomposition import softmax_gradient_lrp as softmax_gradient_lrp
+from .explanation.deep_lift import deep_lift as deep_lift
 from .explanation.edges import edge_detector as edge_detector
 from .explanation.gradient import gradient as gradient
 from .explanation.gradient import gradient_times_input as gradient_times_input
+from .explanation.guided import deconvnet as deconvnet
+from .explanation.guided import guided_backpropagation as guided_backpropagation
+from .explanation.guided import guided_grad_cam as guided_grad_cam
 from .explanation.guided_ig import guided_ig as guided_ig
 from .explanation.integrated_gradients import expected_gradients as expected_gradients
 from .explanation.integrated_gradients import integrated_gradients as integrated_gradients

@@ -115,6 +115,7 @@ class Table(Generic[T]):
 
 
 METHODS: Table[Any] = Table("method", "pellucid.explanation")
+COMPOSITES: Table[Any] = Table("composite", "pellucid.explanation")
 MODELS: Table[Any] = Table("model", "pellucid.models")
 MEASURES: Table[Any] = Table("measure", "pellucid.evaluation", "pellucid.quality")
 DATA: Table[Any] = Table("data set", "pellucid.data")
@@ -128,6 +129,7 @@ FIGURES: Table[Any] = Table("figure", "pellucid.visual")
 # What `pellucid list` shows, and `pellucid where` searches.
 LISTED: dict[str, Table[Any]] = {
     "methods": METHODS,
+    "composites": COMPOSITES,
     "models": MODELS,
     "measures": MEASURES,
     "data": DATA,

@@ -25,7 +25,9 @@ from .targets import Target
 CLAIMS = ("signed", "complete", "zero_at_baseline", "sampled", "class_blind")
 # What a method asks of the network. Methods asked for together run in this order, so that a pass which also
 # answers a later question (the gradient's forward knows the score) is made first.
-NEEDS = ("gradient", "layer", "score", "nothing")
+NEEDS = ("gradient", "steps", "layer", "score", "nothing")
+# Families that explain every input of real numbers; the others explain the one that makes a picture.
+OF_EVERY_INPUT = ("gradient", "decomposition")
 
 Body = Callable[..., Tensor | Found]
 
@@ -167,17 +169,19 @@ def _of_batches(model: Model) -> set[str]:
 
 
 def _seen(name: str, inputs: Inputs) -> Inputs:
-    """What this method explains: a gradient method every input of real numbers, any other the one that makes a picture."""
-    return inputs.every if METHODS[name].family == "gradient" else inputs
+    """What this method explains: every input of real numbers, or the one that makes a picture."""
+    entry = METHODS[name]
+    return inputs.every if entry.family in OF_EVERY_INPUT and entry.facts["needs"] != "layer" else inputs
 
 
 def _run_one(name: str, score: Score, options: Mapping[str, Any]) -> tuple[Found, Passes]:
     before = score.passes.copy()
     mine = score.of_every_input() if _seen(name, score.inputs) is not score.inputs else score
-    if METHODS[name].family == "gradient":
+    if METHODS[name].family == "gradient" and METHODS[name].facts["needs"] != "steps":
         differentiable(mine.x)
     found = inspect.unwrap(METHODS[name].value)(mine, mine.x, **options)
-    score.learn(mine)
+    if mine is not score:
+        score.learn(mine)
     if isinstance(found, Tensor):
         found = Found(found)
     if found.relevance.shape != mine.x.shape:
@@ -203,6 +207,7 @@ def _assemble(
     shapes = None
     if len(inputs.parts) > 1:
         shapes = [list(part.shape[1:]) if i in seen.varied else None for i, part in enumerate(inputs.parts)]
+    steps = found[0].steps if all(f.steps == found[0].steps for f in found) else []
     kinds = [field.name for field in fields(Passes)]
     passes = {k: sum(getattr(p.answers[name][1], k) for p in parts) / len(relevance) for k in kinds}
     counts = {key: sum(f.counts[key] * part.rows for f, part in zip(found, parts)) / len(relevance) for key in found[0].counts}
@@ -219,6 +224,8 @@ def _assemble(
         counts=counts,
         details={key: v for key in found[0].details if (v := given(joined([f.details[key] for f in found]))) is not None},
         passes=passes,
+        steps=steps,
+        ledger=joined([f.ledger for f in found]) if steps else None,
         x=inputs.as_given(seen.x),
         shapes=shapes,
         **shared,

@@ -23,16 +23,18 @@ from pellucid.core.table import FIGURES, METHODS
 from . import masks
 
 FORMAT = 1
-_HEADER = ("method", "of", "layer", "seed", "counts", "passes", "notes", "shapes", "channels_last")
-_TENSORS = ("relevance", "raw", "target", "score", "base", "gap")
+_HEADER = ("method", "of", "layer", "seed", "counts", "passes", "notes", "shapes", "channels_last", "steps")
+_TENSORS = ("relevance", "raw", "target", "score", "base", "gap", "ledger")
 
 
 @dataclass
 class Found:
     """What the body of a method returns; the decorator makes an ``Explanation`` of it.
 
-    ``raw`` is the map before any clipping or resizing, ``base`` the score of the baseline, ``counts`` numbers that only
-    the run knows (windows, references kept) and that the method's cost is stated in, ``details`` values per sample.
+    ``raw`` is the map before any clipping or resizing, ``base`` the score of the baseline, ``counts`` numbers that only the
+    run knows (windows, references kept) and that the method's cost is stated in, ``details`` values per sample. ``steps``:
+    names of steps of the network, ``ledger`` (B, steps, 3): the relevance that reached each, what its bias took, what else was
+    lost.
     """
 
     relevance: Tensor
@@ -41,6 +43,8 @@ class Found:
     gap: Tensor | None = None
     counts: dict[str, float] = field(default_factory=dict)
     details: dict[str, Tensor] = field(default_factory=dict)
+    steps: list[str] = field(default_factory=list)
+    ledger: Tensor | None = None
 
 
 @dataclass
@@ -48,10 +52,11 @@ class Explanation:
     """Relevance of the inputs for one score, with its origin.
 
     relevance: the input's shape. raw: the method's own map (a CAM at its layer's resolution, with its sign), else None.
-    target: (B,) class indices, None for a target function. score: (B,) the explained number (``of``: logit or
-    probability). base: (B,) score of the baseline; gap: (B,) score - base - sum(relevance), where the method claims
-    completeness. passes: rows through the network per sample for this method beyond what it shared with others. shapes: of a
-    model with several inputs the shape of each that is explained; ``relevance`` then holds them side by side, see ``parts``.
+    target: (B,) class indices, None for a target function. score: (B,) the explained number (``of``: logit or probability).
+    base: (B,) score of the baseline; gap: (B,) score - base - sum(relevance), where the method claims completeness or may lose
+    relevance (``ledger``, ``conservation()``). passes: rows through the network per sample for this method beyond what it
+    shared with others. shapes: of a model with several inputs the shape of each that is explained; ``relevance`` then holds
+    them side by side, see ``parts``.
     """
 
     method: str
@@ -71,6 +76,8 @@ class Explanation:
     notes: list[str] = field(default_factory=list)
     shapes: list[list[int] | None] | None = None
     channels_last: bool = False
+    steps: list[str] = field(default_factory=list)
+    ledger: Tensor | None = field(default=None, repr=False)
     x: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -88,6 +95,17 @@ class Explanation:
         pieces = torch.split(self.relevance, sizes, 1) if several else [self.relevance] * len(sizes)
         found = [None if s is None else piece.reshape(-1, *s) for piece, s in zip(pieces, self.shapes)]
         return tuple(p.movedim(1, -1) if p is not None and self.channels_last and p.ndim > 2 else p for p in found)
+
+    def conservation(self) -> list[dict[str, Any]]:
+        """Where relevance was lost: a row for each step that can lose any, from the score to the input, means over the samples.
+
+        step: the module and the operation; arrived: the relevance that reached it; to_bias: what biases and constants took;
+        otherwise: lost to stabilisers and to units that nothing contributes to. Empty where a method keeps no ledger.
+        """
+        if self.ledger is None:
+            return []
+        rows = self.ledger.double().mean(0).tolist()
+        return [dict(zip(("step", "arrived", "to_bias", "otherwise"), (step, *row))) for step, row in zip(self.steps, rows)]
 
     @property
     def positive(self) -> Tensor:

@@ -121,6 +121,14 @@ class Score:
         kept: R = self._kept[key]
         return kept
 
+    def forget(self) -> None:
+        """Let go of what was kept: passes hold the score, so nothing else would free their memory at once."""
+        for kept in self._kept.values():
+            if isinstance(kept, Score):
+                kept.forget()
+        self._kept.clear()
+        self._cut = None
+
     # What is known about the samples themselves.
 
     @property
@@ -385,7 +393,10 @@ def over_batches(
         some = inputs.rows(start, stop)
         more: dict[str, Any] = {"rows": rows, "seed": seed, "first": start, "habits": habits}
         score = Score(model, some, target=mine, of=of, layers=layers, tail=tail, **more)
-        results.append(run(score))
+        try:
+            results.append(run(score))
+        finally:
+            score.forget()
         if progress is not None:
             progress(stop, len(inputs))
 

@@ -1,0 +1,346 @@
+"""The computation of a network as it ran, step by step, and ways back through it by rules.
+
+A ``Flow`` listens while the network's own code runs: every operation that depends on the input becomes a ``Step``, whatever
+module or function called it. A plain ``+``, a functional ReLU, a module used twice and an operation in place are steps like
+any other. What only moves values (a view, a concatenation) is left to torch. The way back asks a table of rules
+(``Backward``) what each step returns; one pass forward serves any number of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from pellucid.core.errors import UnsupportedError
+
+from .affine import affine_of
+from .arguments import (
+    asks_in_place,
+    axis_left,
+    axis_moved,
+    changed,
+    drops,
+    function_of,
+    named,
+    operands_of,
+    out_of_place,
+    rectifies,
+    tensors_in,
+    with_places,
+)
+from .borrowing import Model, descendants, first_tensor, watched
+from .inputs import Inputs
+from .operations import GATES, KINDS, names, plain_name
+from .steps import Backward, Rules, Step, Stepped, Tag, tag_as, tagged
+
+_OURS, _TORCH = f"{Path(__file__).parents[1]}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}"
+# What leaves the computation as it is, although it is called on a tensor.
+_ASIDE = frozenset(names("requires_grad retain_grad register_hook"))
+
+
+class Flow(TorchFunctionMode):
+    """A network's forward pass, followed: ``with flow: output = model(x)``, then ``flow.back(...)`` as often as wished."""
+
+    def __init__(self, model: Model, tokens: Tensor | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.names = {m: name for name, m in descendants(model).items()} if isinstance(model, nn.Module) else {}
+        self.steps: list[Step] = []
+        self.outputs: dict[nn.Module, list[Tensor]] = {}
+        self.tokens, self.embedded = tokens, list[Tensor]()
+        self._rules = Rules()
+        self._stale = False
+
+    def leaf(self, x: Tensor) -> Tensor:
+        """A tensor that steps are followed from."""
+        leaf = x.detach().clone().requires_grad_()
+        tag_as(leaf, Tag())
+        return leaf
+
+    def start(self, leaf: Tensor) -> Tensor:
+        """What the model is called with: code that works in place does not reach the leaf itself."""
+        return tagged(leaf.clone(), Tag())
+
+    def watching(self) -> Any:
+        """Keep the outputs of all modules, to find relevance there."""
+
+        def keep(module: nn.Module, output: Any) -> None:
+            tensor = first_tensor(output)
+            if tensor is not None and tensor.requires_grad:
+                self.outputs.setdefault(module, []).append(tensor)
+
+        seen = [m for m in self.names if not isinstance(m, torch.jit.ScriptModule)]
+        return watched({module: functools.partial(keep, module) for module in seen})
+
+    def back(self, rules: Backward, value: Tensor, seed: Tensor, to: Sequence[Tensor]) -> list[Tensor]:
+        """What arrives at these tensors when ``seed`` starts at ``value``; zeros where nothing does."""
+        if not value.requires_grad:
+            raise UnsupportedError(
+                "the score does not depend on this input through steps that can be followed",
+                cure="Use a method that only needs scores (occlusion).",
+            )
+        self._known(value, "the end of the network")
+        self._rules.now = rules
+        try:
+            found = torch.autograd.grad(value, list(to), seed, retain_graph=True, allow_unused=True)
+        finally:
+            self._rules.now = None
+            for step in self.steps:
+                step.pair = None
+        return [torch.zeros_like(t) if g is None else g for g, t in zip(found, to)]
+
+    @property
+    def affine_steps(self) -> list[Step]:
+        """The linear layers and convolutions, in the order in which they ran."""
+        return [step for step in self.steps if step.affine is not None]
+
+    # Listening.
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by torch in the place of every one of its functions."""
+        kwargs = kwargs or {}
+        name, in_place = plain_name(func)
+        if name in ("_set_grad_enabled", "size", "dim"):
+            return func(*args, **kwargs)
+        args, kwargs = self._current(args, kwargs, name)
+        if name in _ASIDE:
+            return args[0] if name == "requires_grad" and args[0].requires_grad else func(*args, **kwargs)
+        if name == "get" and not isinstance(found := func(*args, **kwargs), Tensor):
+            return found
+        if not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        variables = [t for t in tensors_in(args, kwargs) if t.requires_grad]
+        if name == "embedding" and self.tokens is not None and not variables:
+            return self._embedding(func, args, kwargs)
+        if not variables:
+            return func(*args, **kwargs)
+        if any(t.is_leaf and not hasattr(t, "_followed") for t in variables):  # a constant that somebody else differentiates by
+            args, kwargs = changed(lambda t: t.detach() if t.is_leaf and not hasattr(t, "_followed") else t, args, kwargs)
+            return self.__torch_function__(func, types, args, kwargs)
+        for tensor in variables:
+            self._known(tensor, name)
+        kind = "route" if name == "get" else KINDS.get(name)
+        if kind is None or kwargs.get("out") is not None:
+            return self._unknown(func, name, args, kwargs)
+        if in_place or asks_in_place(func, args, kwargs):
+            return self._in_place(func, name, kind, args, kwargs, variables)
+        return self._follow(func, name, kind, args, kwargs, variables)
+
+    def _follow(self, func: Any, name: str, kind: str, args: Any, kwargs: Any, variables: list[Tensor]) -> Any:
+        if kind == "unrolled":
+            from .unrolled import UNROLLED
+
+            with self:
+                return UNROLLED[name](self, *args, **kwargs)
+        if kind == "route":
+            return self._route(func, args, kwargs, variables)
+        if kind == "dropout":
+            if not drops(name, args, kwargs):
+                return args[0] if args else kwargs["input"]
+            raise UnsupportedError("the network drops values at random in evaluation mode too", where=self.place())
+        return self._step(func, name, kind, args, kwargs, variables)
+
+    def _step(self, func: Any, name: str, kind: str, args: Any, kwargs: Any, variables: list[Tensor]) -> Any:
+        if rectifies(name, args, kwargs):
+            name, kind = "relu", "activation"
+        tags = [t._followed for t in variables]  # type: ignore[attr-defined]
+        affine, given, operands = None, dict[str, Any](), list[tuple[Any, float, bool]]()
+        if kind in ("affine", "matrix"):
+            affine = affine_of(name, args, kwargs)
+            if affine is None and (kind == "affine" and name != "linear"):
+                raise UnsupportedError(f"the weights of {name} depend on the input", where=self.place())
+            kind = "affine" if affine is not None else "matmul"
+        elif kind in ("sum", "product"):
+            operands = operands_of(name, args, kwargs)
+        elif kind in ("batch_norm", "norm", "max_pool"):
+            given = named(func, name, args, kwargs)
+            if kind == "batch_norm" and (given["running_mean"] is None or given["training"]):
+                raise UnsupportedError(
+                    "a batch norm without stored statistics mixes the samples of a batch",
+                    where=self.place(),
+                    cure="Train it with track_running_stats=True.",
+                )
+        if kind == "softmax":
+            axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            given = {"dim": (0 if variables[0].ndim in (0, 1, 3) else 1) if axis is None else axis}
+        if kind in ("activation", "softmax", "pool", "batch_norm", "norm", "max_pool") and len(variables) > 1:
+            raise self._refused(name)
+        values = [t.detach() for t in variables]
+        call = function_of(func, args, kwargs)
+        wants_places = kind == "max_pool" and bool(given.get("return_indices", "indices" in name))
+        if kind == "max_pool":
+            call = with_places(name, given)
+        depth = max(tag.depth for tag in tags)
+        step = Step(
+            kind=kind,
+            name=name,
+            values=values,
+            call=call,
+            where=self.place(),
+            depth=depth,
+            number=len(self.steps),
+            sources=[tag.step for tag in tags],
+            gates=[tag.gate for tag in tags],
+            operands=operands,
+            affine=None if affine is None else replace(affine, axis=tags[0].axis),
+            given=given,
+            axis=axis_left(kind, name, args, kwargs, tags[0].axis, variables[0].ndim),
+            axis_before=tags[0].axis,
+        )
+        for tag in tags:
+            if tag.step is not None:
+                tag.step.uses += 1
+        if kind == "batch_norm" and (source := tags[0].step) is not None and source.affine is not None:
+            source.folded = weakref.ref(step)
+        self.steps.append(step)
+        output = Stepped.apply(self._rules, step, *variables)  # type: ignore[no-untyped-call]
+        gate = name in GATES or (kind in ("sum", "product") and all(step.gates))
+        tag = Tag(
+            step, gate, depth + (affine is not None), axis_left(kind, name, args, kwargs, tags[0].axis, variables[0].ndim)
+        )
+        tensor = first_tensor(output)
+        assert tensor is not None
+        tag_as(tensor, tag)
+        return output if wants_places or kind != "max_pool" else tensor
+
+    def _route(self, func: Any, args: Any, kwargs: Any, variables: list[Tensor]) -> Any:
+        output = func(*args, **kwargs)
+        if isinstance(output, Tensor) and any(output is t for t in variables):
+            return output
+        tags = [t._followed for t in variables]  # type: ignore[attr-defined]
+        first = next(i for i, t in enumerate(variables) if t is args[0]) if any(t is args[0] for t in variables) else 0
+        axis = axis_moved(plain_name(func)[0], args, kwargs, tags[first].axis, variables[first].ndim)
+        new = Tag(None, all(tag.gate for tag in tags), max(tag.depth for tag in tags), axis)
+        reached = False
+        for tensor in tensors_in((output,), {}):
+            if tensor.requires_grad:
+                reached = True
+                tag_as(tensor, new)
+                if tensor._is_view() and tensor._base is not None:
+                    tensor._base.__dict__.setdefault("_views", []).append(weakref.ref(tensor))
+        if reached:
+            for tag in tags:
+                if tag.step is not None:
+                    tag.step.uses += 1
+        return output
+
+    def _in_place(self, func: Any, name: str, kind: str, args: Any, kwargs: Any, variables: list[Tensor]) -> Any:
+        """The operation with a result of its own, which from then on stands for the tensor that was to be changed."""
+        target = args[0]
+        if kind == "route":
+            beside = getattr(torch.Tensor, name, None)
+            changes = name in ("setitem", "copy", "fill", "zero") or beside is None
+            if name == "setitem":
+                mine = args[2] if isinstance(args[2], Tensor) else None
+                view = getattr(mine, "_view_of", None)
+                if view is not None and view() is target:
+                    target.__dict__.pop("_lost", None)
+
+            def run(x: Tensor, *rest: Any, **more: Any) -> Any:
+                if not changes:
+                    assert beside is not None
+                    return beside(x, *rest, **more)
+                new = x.clone()
+                func(new, *rest, **more)
+                return new
+
+            output = self._route(run, args, kwargs, variables)
+            if not changes:  # seen in another shape: nothing that others hold has changed
+                target._now = output
+                return output
+        else:
+            func, args, kwargs = out_of_place(func, name, args, kwargs)
+            output = self._follow(func, name, kind, args, kwargs, variables)
+        self._replace(target, output)
+        return None if name == "setitem" else output
+
+    def _replace(self, old: Tensor, new: Tensor) -> None:
+        """Whoever holds the tensor that was changed in place gets the result; whoever holds a part of it is told."""
+        if new is old:
+            return
+        place = self.place(line=True)
+        for view in old.__dict__.get("_views", ()):
+            if (seen := view()) is not None:
+                seen._lost, self._stale = place, True
+        if old._is_view() and (base := old._base) is not None and hasattr(base, "_followed"):
+            base._lost, self._stale = place, True  # type: ignore[attr-defined]
+            new._view_of = weakref.ref(base)  # type: ignore[attr-defined]
+        old._now = new  # type: ignore[attr-defined]
+
+    def _current(self, args: Any, kwargs: Any, name: str) -> tuple[Any, Any]:
+        """The arguments, with results of operations in place where these stand for the tensor that was changed."""
+
+        def now(tensor: Tensor) -> Tensor:
+            while (after := tensor.__dict__.get("_now")) is not None:
+                tensor = after
+            if self._stale and "_lost" in tensor.__dict__ and name != "setitem":
+                raise UnsupportedError(
+                    "a part of this tensor was changed in place and the whole is used again",
+                    where=f"changed in {tensor._lost}, used in {self.place(line=True)}",  # type: ignore[attr-defined]
+                    cure="Write the change out of place.",
+                )
+            return tensor
+
+        return changed(now, args, kwargs)
+
+    def _embedding(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Looked-up rows are where the way back to whole numbers ends, if it is the samples that are looked up."""
+        output = func(*args, **kwargs)
+        index = args[0] if args else kwargs["input"]
+        if self.tokens is None or index.shape != self.tokens.shape or not torch.equal(index, self.tokens):
+            return output
+        leaf = self.leaf(output)
+        self.embedded.append(leaf)
+        return self.start(leaf)
+
+    def _known(self, tensor: Tensor, name: str) -> None:
+        if not hasattr(tensor, "_followed"):
+            raise UnsupportedError(
+                f"what reaches '{name}' was computed where it could not be followed",
+                where=self.place(),
+                cure="Compiled or scripted parts, autograd functions of one's own and backward hooks have no rules: take these "
+                "away, or use integrated_gradients.",
+            )
+
+    def _unknown(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        if kwargs.get("out") is not None or plain_name(func)[1]:
+            raise self._refused(name)
+        output = func(*args, **kwargs)
+        if any(t.requires_grad for t in tensors_in((output,), {})):
+            raise self._refused(name)
+        return output
+
+    def _refused(self, name: str) -> UnsupportedError:
+        return UnsupportedError(
+            f"there is no rule for the operation '{name}'",
+            where=self.place(line=True),
+            cure="integrated_gradients and occlusion need no rules.",
+        )
+
+    def place(self, *, line: bool = False) -> str:
+        """The innermost module that is running, and with ``line`` the line of the network's own code that asked."""
+        frame: FrameType | None = sys._getframe(1)
+        asked, module = "", ""
+        while frame is not None and not (module and (asked or not line)):
+            if frame.f_code is Inputs.call.__code__:
+                break  # what called the network is no part of it
+            file = frame.f_code.co_filename
+            if not asked and not file.startswith((_OURS, _TORCH)) and not file.startswith("<frozen"):
+                asked = f"{file}, line {frame.f_lineno}"
+            if not module and frame.f_code.co_name not in ("_call_impl", "_wrapped_call_impl", "inner"):
+                owner = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames[:1] else None
+                if isinstance(owner, nn.Module) and owner in self.names:
+                    module = self.names[owner] or type(owner).__name__
+            frame = frame.f_back
+        return f"{module}, {asked}" if line and module else asked if line else module

@@ -1,0 +1,104 @@
+"""One pass of the samples through the network, followed step by step, and shared by every method that goes back by rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.core.errors import UnsupportedError
+
+from .borrowing import first_tensor
+from .flow import Flow
+from .layers import Layout, layout_of
+from .score import Score
+from .steps import Backward
+from .targets import logits
+
+
+@dataclass
+class Followed:
+    """The pass: its steps, where it starts (``ends``: the way back ends there), the score, and the answer it was read from."""
+
+    score: Score
+    flow: Flow
+    ends: list[Tensor]
+    value: Tensor
+    answer: Any
+
+    def back(self, rules: Backward, seed: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        """(B, ...) what comes back to the input: 1 B. ``seed`` starts at ``at``, by default the score itself at the score."""
+        return self.back_to(rules, [], seed, at)[0]
+
+    def back_to(
+        self, rules: Backward, layers: Sequence[Tensor], seed: Tensor | None = None, at: Tensor | None = None
+    ) -> list[Tensor]:
+        """The same, followed by what comes back to outputs of layers on the way."""
+        at = self.value if at is None else at
+        seed = at.detach() if seed is None else seed
+        self.score.passes.backward += len(self.score)
+        found = self.flow.back(rules, at, seed, [*self.ends, *layers])
+        n = len(self.ends)
+        x = self.score.x
+        mine = found[0] if x.is_floating_point() else torch.stack([f.sum(-1) for f in found[:n]]).sum(0)
+        return [mine, *found[n:]]
+
+    def back_to_layer(self, rules: Backward, seed: Tensor, at: Tensor | None = None) -> tuple[Tensor, Tensor, Layout]:
+        """The activations of the layer looked at and what comes back to them, as maps (B, K, ...), and their layout: 1 H."""
+        output, layout = self.at_layer(self.score.layers[-1])
+        self.score.passes.head += len(self.score)
+        (found,) = self.flow.back(rules, self.value if at is None else at, seed, [output])
+        return layout.maps(output.detach()), layout.maps(found), layout
+
+    def at_layer(self, layer: nn.Module) -> tuple[Tensor, Layout]:
+        """The last output of a layer, and how it becomes maps."""
+        output = self.output_of(layer)
+        score = self.score
+        return output, layout_of(output, score.x, layer, channels_last=score.inputs.channels_last)
+
+    def output_of(self, layer: nn.Module) -> Tensor:
+        """The last output of a layer in this pass."""
+        seen = self.flow.outputs.get(layer, [])
+        if not seen:
+            raise UnsupportedError("the layer is not used by the model's forward pass", where=type(layer).__name__)
+        if len(seen) > 1:
+            note = f"the layer runs {len(seen)} times in one forward pass; its last use is explained"
+            if note not in self.score.notes:
+                self.score.notes.append(note)
+        return seen[-1]
+
+    def logits(self) -> Tensor:
+        """(B, K) the answers per class, for seeds at several of them."""
+        if self.score.target is None:
+            raise UnsupportedError("a target function has no other classes", cure="Give the target as a class index.")
+        with self.flow:
+            found = logits(self.answer, len(self.score))
+        return first_tensor(found)  # type: ignore[return-value]
+
+
+def followed(score: Score, x: Tensor | None = None) -> Followed:
+    """The samples' pass, made once: 1 F. With ``x`` another input in their place (a baseline), followed anew."""
+    return score.once("followed", lambda: _follow(score, score.x)) if x is None else _follow(score, x)
+
+
+def _follow(score: Score, x: Tensor) -> Followed:
+    whole = not x.is_floating_point()
+    flow = Flow(score.model, tokens=x if whole else None)
+    ends = [] if whole else [flow.leaf(x)]
+    given = x if whole else flow.start(ends[0])
+    with flow, flow.watching():
+        output = score._run(given, score.everyone())
+        if x is score.x:
+            with torch.no_grad():
+                score._remember(output)
+        value = score.select(output, score.everyone(), score.of)
+    ends = ends or flow.embedded
+    if not ends:
+        raise UnsupportedError(
+            "the whole numbers of the input are not looked up by an embedding in their own order",
+            cure="Explain the embedded input, or use a method that only needs scores (occlusion).",
+        )
+    return Followed(score, flow, ends, value, output)
