@@ -48,4 +48,4 @@ $(READY): pyproject.toml constraints.txt
 	$(call environment,$(VENV),-e '.[test]')
 
 $(PEERS)/.ready: pyproject.toml constraints.txt constraints-peers.txt
-	$(call environment,$(PEERS),-c constraints-peers.txt -e '.[test]' grad-cam torchcam Quantus shap torchvision)
+	$(call environment,$(PEERS),-c constraints-peers.txt -e '.[test]' grad-cam torchcam Quantus shap torchvision zennit)

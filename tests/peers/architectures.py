@@ -6,6 +6,7 @@ its convolution, a flattened two-layer head, a class token. Weights and batch-no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -31,6 +32,44 @@ class VggLike(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(torch.flatten(self.features(x), 1))
+
+
+class VggNormLike(nn.Module):
+    """Convolution, batch norm, ReLU and max-pooling by turns; average pooling before a head of two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in [(3, 6), (6, 8), (8, 12)]:
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d(4)
+        self.classifier = nn.Sequential(
+            nn.Linear(12 * 4 * 4, 24), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(24, CLASSES)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
+
+
+class Signed(nn.Sequential):
+    """Inputs of both signs in every layer: strides, dilation, groups, a transposed convolution, both kinds of pooling."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 6, 5, 2, 2),
+            nn.Tanh(),
+            nn.Conv2d(6, 8, 3, padding=2, dilation=2, groups=2),
+            nn.Tanh(),
+            nn.AvgPool2d(2),
+            nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1, groups=2),
+            nn.Tanh(),
+            nn.MaxPool2d(4),
+            nn.Flatten(),
+            nn.Linear(4 * 8 * 8, 12),
+            nn.Tanh(),
+            nn.Linear(12, CLASSES),
+        )
 
 
 def conv_norm(before: int, after: int, size: int, stride: int = 1) -> nn.Sequential:
@@ -163,7 +202,7 @@ POOLED = (ResNetLike, DenseNetLike, InceptionLike)
 ALL = (*CONVOLUTIONAL, VitLike)
 
 
-def network(kind: type[nn.Module], seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
+def network(kind: Callable[[], nn.Module], seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
     """A network in evaluation mode with seeded weights, and batch-norm statistics that are not those of a new one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -105,3 +105,25 @@ def torchcam_package(name: str, model: nn.Module, layer: nn.Module, x: Tensor, t
     with getattr(torchcam.methods, name)(model, layer, **options) as extractor:
         scores = model(x)
         return extractor(target, scores, normalized=False)[0].detach()
+
+
+def at_target(target: list[int]) -> Callable[[Tensor], Tensor]:
+    """What relevance starts from in zennit: at the classes of the targets their logits, elsewhere zero."""
+    return lambda z: torch.zeros_like(z).scatter(1, torch.tensor(target)[:, None], 1) * z.detach()
+
+
+def zennit_package(model: nn.Module, x: Tensor, start: Callable[[Tensor], Tensor], composite: Any) -> Tensor:
+    """The relevance of the input, from ``start`` of the logits."""
+    from zennit.attribution import Gradient
+
+    with Gradient(model, composite) as attributor:
+        return attributor(x.clone(), start)[1].detach()
+
+
+def zennit_composite(rule: Any, stabiliser: float = 1e-6, first: Any = None) -> Any:
+    """One rule for linear layers and convolutions, another for the first if given; the rest as in zennit's own composites."""
+    from zennit.composites import SpecialFirstLayerMapComposite, layer_map_base
+    from zennit.types import Linear
+
+    table = [*layer_map_base(stabiliser), (Linear, rule)]
+    return SpecialFirstLayerMapComposite(table, [(Linear, rule if first is None else first)])

@@ -8,9 +8,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from architectures import LAYERS, ResNetLike, VggLike, images, network
-from comparison import TARGET, Times, activations, behind, close, recorded, score_of, torchcam_package
+from architectures import CLASSES, LAYERS, DenseNetLike, ResNetLike, VggLike, VggNormLike, images, network
+from comparison import (
+    TARGET,
+    Times,
+    activations,
+    at_target,
+    behind,
+    close,
+    recorded,
+    score_of,
+    torchcam_package,
+    zennit_composite,
+    zennit_package,
+)
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pellucid import explain
 from pellucid.core.errors import InputError
@@ -414,3 +427,529 @@ def test_torchcam_smooth_grad_cam_is_blank_when_the_last_draw_is():
     calm, shutting = torch.zeros(3, 4, 4, dtype=torch.float64), torch.full((3, 4, 4), -5.0, dtype=torch.float64)
     assert smooth(model, x, [0], [calm] * 7 + [shutting]).abs().max() == 0
     assert smooth(model, x, [0], [shutting] + [calm] * 7).max() > 0
+
+
+# --- captum: LRP ------------------------------------------------------------------------------------------------------
+
+
+def drawn(make):
+    """A network of a few linear layers, seeded, in float64, and three rows of four values."""
+    torch.manual_seed(0)
+    model = make().double().eval()
+    return model, torch.randn(3, 4, dtype=torch.float64)
+
+
+class Skip(nn.Module):
+    """Two linear layers and a way past them, without biases; ``add`` in the place of the plain ``+``."""
+
+    def __init__(self, add: nn.Module | None = None) -> None:
+        super().__init__()
+        self.one, self.relu, self.two = nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 4, bias=False)
+        self.head = nn.Linear(4, 2, bias=False)
+        if add is not None:
+            self.add = add
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.two(self.relu(self.one(x)))
+        return self.head(self.add(x, y) if hasattr(self, "add") else x + y)
+
+
+def test_captum_lrp_copies_relevance_through_a_plus():
+    """Both summands get all of it, and the sum is another number than the score; right with a module of captum's for ``+``.
+
+    PEERS row 1.
+    """
+    attr = pytest.importorskip("captum.attr")
+    common = pytest.importorskip("captum.attr._utils.custom_modules")
+    model, x = drawn(Skip)
+    found = ours("lrp", model, x, target=[0, 1, 0], composite="epsilon", epsilon=1e-12)
+    theirs = attr.LRP(model).attribute(x, target=[0, 1, 0])
+    assert ((theirs.sum(1) - found.score).abs() > 0.2 * found.score.abs()).all()
+    close(found.relevance.sum(1), found.score)
+    twin, _ = drawn(lambda: Skip(common.Addition_Module()))
+    close(found.relevance, attr.LRP(twin).attribute(x, target=[0, 1, 0]), 1e-7)  # captum's epsilon is 1e-9
+
+
+def test_captum_lrp_of_a_resnet_is_off_by_orders_of_magnitude():
+    """torchvision's resnet18 as it is drawn: logits below one, relevance in millions. Ours misses what biases took, no more.
+
+    PEERS row 2.
+    """
+    attr = pytest.importorskip("captum.attr")
+    resnet = pytest.importorskip("torchvision.models.resnet")
+    torch.manual_seed(0)
+    model, x = resnet.resnet18(num_classes=CLASSES).double().eval(), images()
+    theirs = attr.LRP(model).attribute(x, target=TARGET).flatten(1).sum(1)
+    found = ours("lrp", model, x, composite="zero")
+    assert (found.score.abs() < 1).all()
+    assert (theirs.abs() > 1e6).all()
+    assert (found.relevance.flatten(1).sum(1) - found.score).abs().max() < 0.1
+    close(found.ledger[:, :, 1].sum(1), found.gap)
+    whole = ours("lrp", model, x, composite="zero", bias=False)
+    close(whole.relevance.flatten(1).sum(1), whole.score)
+
+
+class Between(nn.Module):
+    """A linear layer, something, a linear layer; three rows of sixteen values in."""
+
+    def __init__(self, what: nn.Module) -> None:
+        super().__init__()
+        self.one, self.what, self.two = nn.Linear(16, 16), what, nn.Linear(48, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(torch.flatten(self.what(self.one(x)), 1))
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        nn.Flatten(),
+        nn.Identity(),
+        nn.Conv1d(3, 3, 3, padding=1, bias=False),
+        nn.BatchNorm1d(3),
+        nn.LayerNorm(16),
+        nn.GELU(),
+        nn.SiLU(),
+        nn.Hardswish(),
+        nn.ReLU6(),
+        nn.LeakyReLU(),
+        nn.Sigmoid(),
+        nn.Softmax(-1),
+    ],
+    ids=lambda what: type(what).__name__,
+)
+def test_captum_lrp_knows_few_modules(what):
+    """It raises on all of these. Ours explains, and the relevance is the score once biases take no share.
+
+    PEERS row 3.
+    """
+    attr = pytest.importorskip("captum.attr")
+    torch.manual_seed(0)
+    model, x = Between(what).double().eval(), torch.randn(2, 3, 16, dtype=torch.float64)
+    with pytest.raises(TypeError, match="has no rule defined"):
+        attr.LRP(model).attribute(x, target=TARGET)
+    found = ours("lrp", model, x, composite="zero", bias=False)
+    assert found.gap.abs().max() < 1e-9 * found.relevance.abs().max()
+
+
+def test_captum_lrp_forgets_the_rules_it_was_given():
+    """The first call deletes them; the second answers by its defaults without a word. Activations stay on the modules.
+
+    PEERS row 4.
+    """
+    attr = pytest.importorskip("captum.attr")
+    kinds = pytest.importorskip("captum.attr._utils.lrp_rules")
+    model, x = network(VggLike), images()
+    default = attr.LRP(network(VggLike)).attribute(x, target=TARGET)
+    table = {"features": "gamma", "classifier": "epsilon"}
+    found = [ours("lrp", model, x, composite=table).relevance for _ in range(2)]
+    assert torch.equal(*found)
+    for i in (0, 2, 5, 7, 10, 12):
+        model.features[i].rule = kinds.GammaRule()
+    first, second = (attr.LRP(model).attribute(x, target=TARGET) for _ in range(2))
+    assert (first - second).abs().max() > 0.1 * first.abs().max()
+    assert torch.equal(second, default)
+    assert all(len(model.features[i].activations) > 0 for i in (0, 2, 5, 7, 10, 12))
+
+
+def test_captum_alpha1_beta0_is_wrong_for_signed_inputs():
+    """Inputs (1, -2) times weights (2, -1) contribute 2 each; captum clamps the weights and gives all to the first.
+
+    Its gamma rule clamps weights too. Where no input is negative its alpha1beta0 is ours. PEERS row 5.
+    """
+    attr = pytest.importorskip("captum.attr")
+    kinds = pytest.importorskip("captum.attr._utils.lrp_rules")
+    model = nn.Sequential(nn.Linear(2, 1, bias=False)).double()
+    model[0].weight.data = torch.tensor([[2.0, -1.0]], dtype=torch.float64)
+    x = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
+    by_hand = {"z_plus": [[2.0, 2.0]], "gamma": [[2.0, 2.0]]}
+    wrong = {"z_plus": (kinds.Alpha1_Beta0_Rule(), [[4.0, 0.0]]), "gamma": (kinds.GammaRule(1.0), [[8 / 3, 4 / 3]])}
+    for name, (rule, answer) in wrong.items():
+        model[0].rule = rule
+        close(torch.tensor(answer, dtype=torch.float64), attr.LRP(model).attribute(x, target=0), 1e-8)
+        found = ours("lrp", model, x, target=0, composite=name, gamma=1.0)
+        close(found.relevance, torch.tensor(by_hand[name]))
+    model, x = network(VggLike), images().abs()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.rule = kinds.Alpha1_Beta0_Rule(set_bias_to_zero=True)
+        elif isinstance(module, nn.MaxPool2d):
+            module.rule = kinds.EpsilonRule(1e-14)
+    found = ours("lrp", model, x, composite="z_plus", bias=False, stabiliser=1e-9)
+    close(found.relevance, attr.LRP(model).attribute(x, target=TARGET))
+
+
+# --- captum and shap: DeepLIFT ----------------------------------------------------------------------------------------
+
+
+def test_captum_deep_lift_softmax_mixes_the_batch():
+    """A row beside others gets another answer than alone, and the sum misses the difference; ours does neither.
+
+    PEERS row 6.
+    """
+    attr = pytest.importorskip("captum.attr")
+    model, x = drawn(lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3), nn.Softmax(1)))
+    target = [0, 1, 2]
+    beside, delta = attr.DeepLift(model).attribute(x, target=target, return_convergence_delta=True)
+    alone = attr.DeepLift(model).attribute(x[:1], target=0)
+    assert (beside[0] - alone[0]).abs().max() > 0.5 * alone.abs().max()
+    found = ours("deep_lift", model, x, target=target)
+    assert delta.abs().max() > 0.5 * (found.score - found.base).abs().max()
+    close(found.relevance[:1], ours("deep_lift", model, x[:1], target=0).relevance, 1e-12)
+    assert found.gap.abs().max() < 1e-12
+
+
+class Inside(nn.Module):
+    """A function between two linear layers, and a ReLU that captum sees."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.one, self.two, self.relu, self.three = nn.Linear(4, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.three(self.relu(self.two(self.function(self.one(x)))))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        F.relu,
+        torch.square,
+        lambda v: v.softmax(1),
+        lambda v: v * v.sigmoid(),
+        nn.GELU(),
+        nn.SiLU(),
+        nn.SELU(),
+        nn.Hardswish(),
+        nn.LayerNorm(8),
+    ],
+    ids=["relu", "square", "softmax", "product", "GELU", "SiLU", "SELU", "Hardswish", "LayerNorm"],
+)
+def test_captum_deep_lift_takes_functions_for_linear(function):
+    """More than an eighth of the difference is missing from the sum, and nothing is said. PEERS row 7."""
+    attr = pytest.importorskip("captum.attr")
+    model, x = drawn(lambda: Inside(function))
+    x = 2 * x
+    _, delta = attr.DeepLift(model).attribute(x, target=0, return_convergence_delta=True)
+    found = ours("deep_lift", model, x, target=0)
+    assert delta.abs().max() > (found.score - found.base).abs().max() / 8
+    assert found.gap.abs().max() < 1e-12
+
+
+class Twice(nn.Module):
+    """One ReLU module behind both linear layers, or one behind each."""
+
+    def __init__(self, reused: bool) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.relu = nn.ReLU()
+        self.other = self.relu if reused else nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.three(self.other(self.two(self.relu(self.one(x)))))
+
+
+def test_captum_and_shap_fail_on_a_reused_module():
+    """Both are right about the same network with two ReLUs, and so are we about either. PEERS row 8."""
+    attr = pytest.importorskip("captum.attr")
+    shap = pytest.importorskip("shap")
+    (twice, x), (twin, _) = drawn(lambda: Twice(True)), drawn(lambda: Twice(False))
+    base = torch.zeros(1, 4, dtype=torch.float64)
+    found = ours("deep_lift", twice, x, target=0)
+    close(found.relevance, attr.DeepLift(twin).attribute(x, target=0))
+    close(found.relevance, torch.as_tensor(shap.DeepExplainer(twin, base).shap_values(x))[..., 0])
+    with pytest.raises(RuntimeError, match="used more than once"):
+        attr.DeepLift(twice).attribute(x, target=0)
+    with pytest.raises(AssertionError, match="do not sum up"):
+        shap.DeepExplainer(twice, base).shap_values(x)
+
+
+def test_shap_leaves_its_hooks_in_a_model_that_raised():
+    """An in-place ReLU is enough. Behind it captum fails too, which knows how to explain this network. PEERS row 8."""
+    shap = pytest.importorskip("shap")
+    attr = pytest.importorskip("captum.attr")
+    model, x = network(VggLike), images()
+    assert attr.GuidedBackprop(model).attribute(x, target=TARGET).abs().max() > 0
+    found = ours("deep_lift", model, x)
+    assert found.gap.abs().max() < 1e-12
+    assert not any(module._backward_hooks for module in model.modules())
+    with pytest.raises(RuntimeError, match="modified inplace"):
+        shap.DeepExplainer(model, images(2, seed=4)).shap_values(x)
+    assert any(module._backward_hooks for module in model.modules())
+    with pytest.raises(RuntimeError, match="modified inplace"):
+        attr.GuidedBackprop(model).attribute(x, target=TARGET)
+
+
+@pytest.mark.parametrize("kind", [VggLike, VggNormLike])
+def test_captum_deep_lift_is_wrong_where_one_activation_follows_another(kind):
+    """ReLU, then a max pool, as in every VGG: the ReLU is handed the pool's gradient, not its multiplier.
+
+    With anything between the two that returns another tensor it is right, and equal to ours.
+    """
+    attr = pytest.importorskip("captum.attr")
+    model, x = network(kind), images()
+    found = ours("deep_lift", model, x, baseline=-0.7)
+    _, delta = attr.DeepLift(model).attribute(x, baselines=-0.7, target=TARGET, return_convergence_delta=True)
+    assert delta.abs().max() > 0.01 * (found.score - found.base).abs().max()
+    assert found.gap.abs().max() < 1e-12
+    for name, module in list(model.features.named_children()):
+        if isinstance(module, nn.MaxPool2d):
+            model.features[int(name)] = nn.Sequential(Times(1.0), module)
+    theirs, delta = attr.DeepLift(model).attribute(x, baselines=-0.7, target=TARGET, return_convergence_delta=True)
+    assert delta.abs().max() < 1e-12
+    close(found.relevance, theirs)
+
+
+def test_captum_and_shap_lose_what_overlapping_windows_share():
+    """A value that wins two windows, as in the stem of a ResNet: both keep what came from the last of them."""
+    attr = pytest.importorskip("captum.attr")
+    shap = pytest.importorskip("shap")
+    model = network(lambda: nn.Sequential(nn.Conv2d(3, 4, 5, 2, 2), nn.MaxPool2d(3, 2, 1), nn.Flatten(), nn.Linear(1024, 5)))
+    x = images()
+    _, delta = attr.DeepLift(model).attribute(x, target=TARGET, return_convergence_delta=True)
+    found = ours("deep_lift", model, x)
+    assert delta.abs().max() > 0.1 * (found.score - found.base).abs().max()
+    assert found.gap.abs().max() < 1e-12
+    with pytest.raises(AssertionError, match="do not sum up"):
+        shap.DeepExplainer(model, torch.zeros_like(x[:1])).shap_values(x)
+
+
+def test_captum_deep_lift_max_pool_hands_on_the_first_rows_gradient():
+    """Where nothing differs from the baseline the gradient is meant; it takes that of the first row for all of them."""
+    attr = pytest.importorskip("captum.attr")
+
+    class Pairs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool = nn.Conv1d(1, 1, 2, 2, bias=False), nn.MaxPool1d(2)
+            self.conv.weight.data.fill_(1.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pool(self.conv(x))[:, 0]
+
+    model = Pairs().double()
+    x = torch.tensor([[[1.0, -1.0, -1.0, -1.0]], [[-1.0, -1.0, 1.0, 1.0]]], dtype=torch.float64)  # sums 0, -2 and -2, 2
+    truth = torch.tensor([[[1.0, -1.0, 0.0, 0.0]]], dtype=torch.float64)
+    close(truth, attr.DeepLift(model).attribute(x[:1], target=0))
+    beside = attr.DeepLift(model).attribute(x.flip(0), target=0)
+    assert (beside[1] == 0).all()
+    close(ours("deep_lift", model, x[:1], target=0).relevance, truth)
+    close(ours("deep_lift", model, x.flip(0), target=0).relevance[1:], truth)
+
+
+# --- captum and pytorch-grad-cam: guided backpropagation --------------------------------------------------------------
+
+
+class Written(nn.Module):
+    """Two convolutions with a ReLU behind each: as modules, or as functions."""
+
+    def __init__(self, function=None) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 6, 5, 2, 2), nn.Conv2d(6, 8, 3), nn.Linear(8, CLASSES)
+        if function is None:
+            self.first, self.second = nn.ReLU(), nn.ReLU()
+        else:
+            self.first = self.second = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.two(self.first(self.one(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("guided_backpropagation", "GuidedBackprop"), ("deconvnet", "Deconvolution")])
+def test_captum_guided_backpropagation_does_not_see_a_functional_relu(name, theirs):
+    """Its answer is the plain gradient, without a warning. Ours is that of the same network with modules. PEERS row 9."""
+    attr = pytest.importorskip("captum.attr")
+    modules, functions, x = network(Written), network(lambda: Written(F.relu)), images()
+    truth = getattr(attr, theirs)(modules).attribute(x, target=TARGET)
+    gradient = ours("gradient", functions, x).raw
+    assert (truth - gradient).abs().max() > 0.1 * truth.abs().max()
+    close(gradient, getattr(attr, theirs)(functions).attribute(x, target=TARGET))
+    close(ours(name, functions, x).relevance, truth)
+    smooth = network(lambda: Written(nn.GELU()))
+    close(ours("gradient", smooth, x).raw, getattr(attr, theirs)(smooth).attribute(x, target=TARGET))
+    mine = ours(name, smooth, x).relevance
+    assert (mine - ours("gradient", smooth, x).raw).abs().max() > 0.1 * mine.abs().max()
+
+
+def test_grad_cam_guided_backpropagation_answers_for_the_first_image():
+    """One map for a batch of two; asked again about the same tensor it adds to the first answer, which changes too."""
+    package = pytest.importorskip("pytorch_grad_cam")
+    model, x = network(VggLike), images()
+    found = ours("guided_backpropagation", model, x).relevance
+    guided = package.GuidedBackpropReLUModel(model, torch.device("cpu"))
+    first = guided(x, TARGET[0])
+    assert first.shape == (64, 64, 3)
+    assert x.requires_grad
+    close(found[0], torch.as_tensor(first).movedim(-1, 0))
+    second = guided(x, TARGET[0])
+    close(2 * found[0], torch.as_tensor(second).movedim(-1, 0))
+    close(2 * found[0], torch.as_tensor(first).movedim(-1, 0))
+    x = images()
+    for _ in range(2):
+        assert torch.equal(ours("guided_backpropagation", model, x).relevance, found)
+    assert not x.requires_grad
+
+
+def test_grad_cam_guided_backpropagation_leaves_other_relus_in_the_model():
+    """All of them become one module, which is not in place."""
+    package = pytest.importorskip("pytorch_grad_cam")
+    model, x = network(VggLike), images()
+    before = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    ours("guided_backpropagation", model, x)
+    assert [module for module in model.modules() if isinstance(module, nn.ReLU)] == before
+    assert len(before) == 7
+    assert all(module.inplace for module in before)
+    package.GuidedBackpropReLUModel(model, torch.device("cpu"))(x, 0)
+    after = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    assert len(after) == 1
+    assert not after[0].inplace
+
+
+# --- zennit -----------------------------------------------------------------------------------------------------------
+
+
+def test_zennit_doubles_relevance_through_a_plus():
+    """A plain ``+`` hands all of it to both summands; resnet18 without its canonizer is off by a factor of a hundred.
+
+    PEERS row 24.
+    """
+    composites = pytest.importorskip("zennit.composites")
+    canonizers = pytest.importorskip("zennit.torchvision")
+    resnet = pytest.importorskip("torchvision.models.resnet")
+    model, x = drawn(Skip)
+    target = [0, 1, 0]
+    theirs = zennit_package(model, x, at_target(target), composites.EpsilonPlus(epsilon=1e-12))
+    found = ours("lrp", model, x, target=target, composite="epsilon", epsilon=1e-12)
+    close(found.relevance.sum(1), found.score)
+    close(2 * found.score, theirs.sum(1))
+    torch.manual_seed(0)
+    model, x = resnet.resnet18(num_classes=CLASSES).double().eval(), images()
+    found = ours("lrp", model, x, stabiliser=1e-6).relevance.flatten(1).sum(1)
+    bare = zennit_package(model, x, at_target(TARGET), composites.EpsilonPlus()).flatten(1).sum(1)
+    assert ((bare / found).abs() > 100).all()
+    composite = composites.EpsilonPlus(canonizers=[canonizers.ResNetCanonizer()])
+    close(found, zennit_package(model, x, at_target(TARGET), composite).flatten(1).sum(1), 1e-3)  # see its batch norms below
+
+
+def test_zennit_layer_norm_leaves_nothing():
+    """No rule, so its derivative, and that of a normalised row along the row is zero. PEERS row 24."""
+    composites = pytest.importorskip("zennit.composites")
+    norm = nn.LayerNorm(8, elementwise_affine=False)
+    model, x = drawn(lambda: nn.Sequential(nn.Linear(4, 8, bias=False), norm, nn.Linear(8, 3, bias=False)))
+    target = [0, 1, 2]
+    theirs = zennit_package(model, x, at_target(target), composites.EpsilonPlus(epsilon=1e-12))
+    found = ours("lrp", model, x, target=target, composite="epsilon", epsilon=1e-12)
+    assert (theirs.sum(1).abs() < 1e-4 * found.score.abs()).all()
+    close(found.relevance.sum(1), found.score)
+
+
+def test_zennit_of_a_convnext():
+    """Layer norms, plain sums and a scale per channel: values of thousands for a score of hundredths. PEERS row 24."""
+    composites = pytest.importorskip("zennit.composites")
+    convnext = pytest.importorskip("torchvision.models.convnext")
+    torch.manual_seed(0)
+    blocks = [convnext.CNBlockConfig(8, 16, 1), convnext.CNBlockConfig(16, None, 1)]
+    model, x = convnext.ConvNeXt(blocks, layer_scale=0.7, num_classes=CLASSES).double().eval(), images()
+    theirs = zennit_package(model, x, at_target(TARGET), composites.EpsilonPlus())
+    found = ours("lrp", model, x, epsilon=1e-12)
+    assert theirs.abs().max() > 1e4 * found.score.abs().max()
+    assert found.relevance.abs().max() < found.score.abs().max()
+    close(found.relevance.flatten(1).sum(1), found.score)
+
+
+class Forked(nn.Module):
+    """A convolution whose output is read by a batch norm and, past it, by the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.relu = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()
+        self.conv, self.pool, self.head = nn.Conv2d(6, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Linear(10, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.stem(x)
+        return self.head(torch.flatten(self.pool(torch.cat([a, self.conv(self.relu(self.norm(a)))], 1)), 1))
+
+
+def test_zennit_merges_a_batch_norm_that_is_not_the_only_reader():
+    """It looks at the order of the modules: the network that it explains gives other logits. Ours are the network's own."""
+    composites = pytest.importorskip("zennit.composites")
+    attribution = pytest.importorskip("zennit.attribution")
+    canonizers = pytest.importorskip("zennit.canonizers")
+    model, x = network(Forked), images()
+    logits = score_of(model, x, TARGET)
+    composite = composites.EpsilonPlus(canonizers=[canonizers.SequentialMergeBatchNorm()])
+    with attribution.Gradient(model, composite) as attributor:
+        theirs, _ = attributor(x.clone(), at_target(TARGET))
+    assert ((theirs[torch.arange(2), TARGET] - logits).abs() > 0.05 * logits.abs()).all()
+    close(ours("lrp", model, x).score, logits)
+
+
+def test_zennit_cannot_merge_a_batch_norm_before_its_convolution():
+    """A DenseNet: it raises, and the convolution keeps a bias of one value, with which the model itself no longer runs."""
+    composites = pytest.importorskip("zennit.composites")
+    canonizers = pytest.importorskip("zennit.canonizers")
+    model, x = network(DenseNetLike), images()
+    found = ours("lrp", model, x, composite="zero")
+    close(found.ledger[:, :, 1].sum(1), found.gap)
+    composite = composites.EpsilonPlus(canonizers=[canonizers.SequentialMergeBatchNorm()])
+    with pytest.raises(RuntimeError, match="must match the size"):
+        zennit_package(model, x, at_target(TARGET), composite)
+    with pytest.raises(RuntimeError, match="expected bias"):
+        model(x)
+
+
+def test_zennit_divides_a_merged_batch_norm_by_its_epsilon_again():
+    """0.5.1 leaves eps where it sets the variance to one: every batch norm takes 5e-6 away. Mended in 1.0.0."""
+    composites = pytest.importorskip("zennit.composites")
+    attribution = pytest.importorskip("zennit.attribution")
+    canonizers = pytest.importorskip("zennit.canonizers")
+    model, x = network(VggNormLike), images()
+    logits = score_of(model, x, TARGET)
+    composite = composites.EpsilonPlus(canonizers=[canonizers.SequentialMergeBatchNorm()])
+    with attribution.Gradient(model, composite) as attributor:
+        theirs, _ = attributor(x.clone(), at_target(TARGET))
+    missed = (theirs[torch.arange(2), TARGET] - logits).abs() / logits.abs()
+    assert (missed > 1e-6).all()
+    assert (missed < 1e-3).all()
+    close(ours("lrp", model, x).score, logits, 1e-12)
+
+
+def test_zennit_gamma_without_biases_asks_the_sign_with_biases():
+    """Contributions 1 and -2, bias 3: it takes the unit for positive and divides by 1 + 1 - 2, which is zero.
+
+    We divide by the sum that the sign is of: (1, -4) / -3.
+    """
+    kinds = pytest.importorskip("zennit.rules")
+    model = nn.Sequential(nn.Linear(2, 1)).double()
+    model[0].weight.data = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
+    model[0].bias.data.fill_(3.0)
+    x = torch.ones(1, 2, dtype=torch.float64)
+    theirs = zennit_package(model, x, at_target([0]), zennit_composite(kinds.Gamma(gamma=1.0, zero_params="bias")))
+    assert theirs.abs().max() > 1e5
+    found = ours("lrp", model, x, target=0, composite="gamma", gamma=1.0, bias=False)
+    close(found.relevance, torch.tensor([[-2 / 3, 8 / 3]], dtype=torch.float64))
+
+
+class Means(nn.Module):
+    """A global average: by a module, or by ``mean``."""
+
+    def __init__(self, module: bool) -> None:
+        super().__init__()
+        self.conv, self.relu, self.head = nn.Conv2d(3, 6, 5, 2, 2), nn.ReLU(), nn.Linear(6, CLASSES)
+        if module:
+            self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.relu(self.conv(x))
+        return self.head(torch.flatten(self.pool(a), 1) if hasattr(self, "pool") else a.mean((2, 3)))
+
+
+def test_zennit_explains_the_same_network_otherwise_when_it_has_no_modules():
+    """A mean that is no module spreads relevance evenly over the positions, empty ones too."""
+    composites = pytest.importorskip("zennit.composites")
+    modules, functions, x = network(lambda: Means(True)), network(lambda: Means(False)), images()
+    right, wrong = (zennit_package(m, x, at_target(TARGET), composites.EpsilonPlus()) for m in (modules, functions))
+    assert (right - wrong).abs().max() > 0.1 * right.abs().max()
+    for model in (modules, functions):
+        close(ours("lrp", model, x, stabiliser=1e-6).relevance, right)
