@@ -49,6 +49,14 @@ def bare_straight(case: Case) -> Tensor:
     return bare_gradients(case, lambda sample, draw: case.x[sample] * ((draw + 0.5) / STEPS).view(-1, 1, 1, 1))
 
 
+def bare_difference(case: Case) -> Tensor:
+    """One forward of a baseline, and one forward and backward to the input."""
+    with torch.no_grad():
+        for sample in torch.arange(len(case.x)).split(case.rows):
+            case.frozen(torch.zeros_like(case.x[sample]))
+    return case.x * bare_gradient(case)
+
+
 def bare_in_turn(case: Case) -> Tensor:
     """As many forwards and backwards, each from where the one before led."""
     point = Case(case.model, case.frozen, torch.zeros_like(case.x))
@@ -63,6 +71,14 @@ def bare_cam(case: Case) -> Tensor:
         a = case.frozen.trunk(case.x)
     a.requires_grad_()
     return torch.autograd.grad(scored(case, case.frozen.head(a)), a)[0]
+
+
+def bare_twice_back(case: Case) -> tuple[Tensor, Tensor]:
+    """One forward, one backward to the input and one through the head."""
+    leaf = case.x.clone().requires_grad_()
+    a = case.frozen.trunk(leaf)
+    value = scored(case, case.frozen.head(a))
+    return torch.autograd.grad(value, leaf, retain_graph=True)[0], torch.autograd.grad(value, a)[0]
 
 
 @torch.no_grad()

@@ -11,10 +11,16 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from .networks import SAMPLES, Case
+from .networks import CLASSES, SAMPLES, Block, Case
 
-PACKAGES = {"captum": "captum.attr", "torchcam": "torchcam.methods", "pytorch_grad_cam": "pytorch_grad_cam"}
+PACKAGES = {
+    "captum": "captum.attr",
+    "torchcam": "torchcam.methods",
+    "pytorch_grad_cam": "pytorch_grad_cam",
+    "zennit": "zennit.composites",
+}
 
 
 @functools.cache
@@ -22,7 +28,7 @@ def package(name: str) -> Any:
     """A peer's module, or in words why there is none."""
     try:
         if name != "captum":
-            _declare_torchvision()
+            declare_torchvision()
         return importlib.import_module(PACKAGES[name])
     except (ImportError, RuntimeError) as error:
         return "not installed" if isinstance(error, ModuleNotFoundError) else f"does not load: {first_line(error)}"
@@ -34,8 +40,8 @@ def peer_of(label: str) -> Any:
 
 
 @functools.cache
-def _declare_torchvision() -> ModuleType | None:
-    """Both packages import torchvision, which beside torch's CPU build needs help that the tests have already written.
+def declare_torchvision() -> ModuleType | None:
+    """All but captum import torchvision, which beside torch's CPU build needs help that the tests have already written.
 
     The module is kept: what it declares goes with it.
     """
@@ -94,6 +100,42 @@ def captum_ablation(case: Case) -> Any:
     single = len(case.x) == 1
     target, each = (case.target[0], case.per_pass) if single else (case.target, 1)
     return ablation.attribute(case.x, target=target, layer_mask=mask, perturbations_per_eval=each)
+
+
+def captum_guided_grad_cam(case: Case) -> Any:
+    """captum's guided Grad-CAM."""
+    leaf = case.x.clone().requires_grad_()
+    guided = package("captum").GuidedGradCam(case.model, case.place)
+    return guided.attribute(leaf, target=case.target, interpolate_mode="bilinear")
+
+
+def zennit(name: str, *, shares: bool = True, **options: Any) -> Callable[[Case], Any]:
+    """A composite of zennit's; where it shares out relevance, with the canonizers that it needs on these networks."""
+
+    def run(case: Case) -> Any:
+        composites = package("zennit")
+        attribution, canonizers = (importlib.import_module(f"zennit.{part}") for part in ("attribution", "canonizers"))
+        given = {key: value(case) if callable(value) else value for key, value in options.items()}
+        needed = [canonizers.SequentialMergeBatchNorm(), canonizers.AttributeCanonizer(_sum_as_a_module)]
+        composite = getattr(composites, name)(canonizers=needed if shares else [], **given)
+        chosen = nn.functional.one_hot(torch.tensor(case.target), CLASSES).to(case.x)
+        with attribution.Gradient(case.model, composite) as attributor:
+            return attributor(case.x, (lambda answer: chosen * answer) if shares else chosen)[1]
+
+    return run
+
+
+def _sum_as_a_module(name: str, module: nn.Module) -> dict[str, Any] | None:
+    """What zennit's users replace in a block: without it the ``+`` hands everything to both of its terms."""
+    if not isinstance(module, Block):
+        return None
+
+    def forward(x: Tensor) -> Tensor:
+        shortcut = x if module.downsample is None else module.downsample(x)
+        out = module.bn2(module.conv2(module.relu(module.bn1(module.conv1(x)))))
+        return module.relu(module.summed(torch.stack([shortcut, out], -1)))
+
+    return {"summed": importlib.import_module("zennit.layer").Sum(), "forward": forward}
 
 
 def grad_cam_package(name: str) -> Callable[[Case], Any]:

@@ -13,6 +13,7 @@ import pellucid
 
 from .bare import (
     bare_cam,
+    bare_difference,
     bare_forward,
     bare_gradient,
     bare_gradients,
@@ -20,20 +21,24 @@ from .bare import (
     bare_masked,
     bare_occluded,
     bare_straight,
+    bare_twice_back,
 )
 from .networks import CHANNELS, NETWORKS, SAMPLES, STEPS, Case, images
 from .peers import (
     captum,
     captum_ablation,
     captum_grad_cam,
+    captum_guided_grad_cam,
     captum_in_turn,
     captum_noise,
     grad_cam_package,
     torchcam_package,
+    zennit,
 )
 
 BARE_GOAL = 1.15
 ABLATION_GOAL = 4
+PLUS_GOAL, COMPOSITE_GOAL = 3.5, 5.0  # forwards that LRP may take
 FORWARD_AND_BACKWARD = 3  # forwards that a forward and a backward to the input take, to foresee how long a call will be
 CAMS = ("cam", "grad_cam", "grad_cam_plus_plus", "xgrad_cam", "hires_cam", "eigen_cam", "layer_cam")
 NOISY = ("smoothgrad", "smoothgrad_squared", "vargrad")
@@ -46,7 +51,7 @@ class Row:
     """A method or several, what it needs at the least, and who else has it.
 
     ``cost``: seconds per image that ours and the bare passes will roughly take; the peers too, where ``peer_cost`` says
-    nothing else.
+    nothing else. ``goal``: bare passes that ours may take at the most.
     """
 
     asked: Callable[[Case], dict[str, dict[str, Any]]]
@@ -89,6 +94,52 @@ def _references(size: int) -> Tensor:
     return images(12, size)[8:]
 
 
+def method_of(name: str) -> str:
+    """A row is called by its method; where that has several rows, by the method, a colon and what is special about the row."""
+    return name.partition(":")[0]
+
+
+def least(case: Case) -> float:
+    """As z^B's lower bound."""
+    return float(case.x.min())
+
+
+def greatest(case: Case) -> float:
+    """As its upper bound."""
+    return float(case.x.max())
+
+
+def by_rules(add: Callable[..., None]) -> None:
+    """The rows of the methods that go back through the network step by step by rules of their own."""
+    once, several = forwards(FORWARD_AND_BACKWARD), forwards(COMPOSITE_GOAL)
+    for name, first, second in [
+        ("deconvnet", "Deconvolution", "DeconvNet"),
+        ("guided_backpropagation", "GuidedBackprop", "GuidedBackprop"),
+    ]:
+        peers = {f"captum {first}": captum(first), f"zennit {second}": zennit(second, shares=False)}
+        add(name, bare_gradient, once, peers)
+    add("deep_lift", bare_difference, forwards(FORWARD_AND_BACKWARD + 1), {"captum DeepLift": captum("DeepLift")})
+    box = {"low": least, "high": greatest}
+    composites: dict[str, tuple[dict[str, Callable[[Case], Any]], dict[str, Callable[[Case], Any]]]] = {
+        "epsilon_plus": ({"zennit EpsilonPlus": zennit("EpsilonPlus")}, {}),
+        "epsilon_plus_flat": ({"zennit EpsilonPlusFlat": zennit("EpsilonPlusFlat")}, {}),
+        "epsilon_alpha2_beta1": ({"zennit EpsilonAlpha2Beta1": zennit("EpsilonAlpha2Beta1")}, {}),
+        "epsilon_gamma_box": ({"zennit EpsilonGammaBox": zennit("EpsilonGammaBox", **box)}, box),
+        "vgg": ({}, box),
+        "epsilon": ({"captum LRP": captum("LRP")}, {}),
+    }
+    for name, (peers, bounds) in composites.items():
+
+        def options(case: Case, name: str = name, bounds: dict[str, Any] = bounds) -> dict[str, Any]:
+            return {"composite": name, **{key: bound(case) for key, bound in bounds.items()}}
+
+        goal = PLUS_GOAL if name == "epsilon_plus" else COMPOSITE_GOAL
+        costs = {label: forwards(12) for label in peers}
+        add(f"lrp: {name}", bare_forward, several, peers, options, peer_cost=costs, goal=goal)
+    for name in ("deep_taylor", "contrastive_lrp", "softmax_gradient_lrp", "rap"):
+        add(name, bare_forward, several, goal=None)
+
+
 def table() -> dict[str, Row]:
     """Every row by its name, in the order of the table."""
     many = forwards(SAMPLES * FORWARD_AND_BACKWARD)
@@ -103,7 +154,7 @@ def table() -> dict[str, Row]:
         options: Callable[[Case], dict[str, Any]] = lambda case: {},
         **rest: Any,
     ) -> None:
-        made[name] = Row(lambda case: {name: options(case)}, bare, peers or {}, cost, **rest)
+        made[name] = Row(lambda case: {method_of(name): options(case)}, bare, peers or {}, cost, **rest)
 
     once = forwards(FORWARD_AND_BACKWARD)
     add("gradient", bare_gradient, once, {"captum Saliency": captum("Saliency")})
@@ -132,6 +183,7 @@ def table() -> dict[str, Row]:
         {"captum GradientShap": captum("GradientShap", baselines=references, n_samples=SAMPLES)},
         lambda case: {"samples": SAMPLES, "references": references(case)},
     )
+    by_rules(add)
     add("cam", bare_forward, few, {"torchcam CAM": torchcam_package("CAM", graph=False, fc_layer="fc")}, only="resnet")
     names = {
         "grad_cam": ("GradCAM", "GradCAM"),
@@ -147,6 +199,8 @@ def table() -> dict[str, Row]:
         if name == "grad_cam":
             peers["captum LayerGradCam"] = captum_grad_cam
         add(name, bare_cam, few, peers)
+    add("guided_grad_cam", bare_twice_back, forwards(4), {"captum GuidedGradCam": captum_guided_grad_cam})
+    add("relevance_cam", bare_forward, few, goal=None)
     add("eigen_cam", bare_forward, few, {"pytorch_grad_cam EigenCAM": grad_cam_package("EigenCAM")})
     masking = {"pytorch_grad_cam ScoreCAM": grad_cam_package("ScoreCAM")}
     masking["torchcam ScoreCAM"] = torchcam_package("ScoreCAM", graph=False, batch_size=rows_of)
