@@ -169,15 +169,21 @@ _NAMES = {
 }
 
 
+@functools.cache
+def _parameters(func: Any) -> dict[str, Any] | None:
+    try:
+        return {p.name: p.default for p in inspect.signature(func).parameters.values()}
+    except (ValueError, TypeError):
+        return None
+
+
 def named(func: Any, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
     """The arguments of a norm or a pool by their names."""
     if "adaptive" in name:
         return {**dict(zip(("input", "output_size", "return_indices"), args)), **kwargs}
     if "pool" in name:
         return {**dict(zip(_POOL, args)), **kwargs}
-    try:
-        bound = inspect.signature(func).bind(*args, **kwargs)
-    except (ValueError, TypeError):
-        return {**dict.fromkeys(_NAMES[name]), "eps": 1e-5, **dict(zip(_NAMES[name], args)), **kwargs}
-    bound.apply_defaults()
-    return dict(bound.arguments)
+    known = _parameters(func)
+    if known is None:
+        known = {**dict.fromkeys(_NAMES[name]), "eps": 1e-5}
+    return {**known, **dict(zip(known, args)), **kwargs}

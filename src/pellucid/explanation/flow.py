@@ -60,7 +60,7 @@ class Flow(TorchFunctionMode):
         self.outputs: dict[nn.Module, list[Tensor]] = {}
         self.tokens, self.embedded = tokens, list[Tensor]()
         self._rules = Rules()
-        self._stale = False
+        self._edited = self._stale = False  # whether anything was changed in place; whether a part of something was
 
     def leaf(self, x: Tensor) -> Tensor:
         """A tensor that steps are followed from."""
@@ -257,7 +257,7 @@ class Flow(TorchFunctionMode):
 
             output = self._route(run, args, kwargs, variables)
             if not changes:  # seen in another shape: nothing that others hold has changed
-                target._now = output
+                target._now, self._edited = output, True
                 return output
         else:
             func, args, kwargs = out_of_place(func, name, args, kwargs)
@@ -269,10 +269,11 @@ class Flow(TorchFunctionMode):
         """Whoever holds the tensor that was changed in place gets the result; whoever holds a part of it is told."""
         if new is old:
             return
-        place = self.place(line=True)
-        for view in old.__dict__.get("_views", ()):
-            if (seen := view()) is not None:
-                seen._lost, self._stale = place, True
+        self._edited = True
+        views = [seen for view in old.__dict__.get("_views", ()) if (seen := view()) is not None]
+        place = self.place(line=True) if views or old._is_view() else ""
+        for seen in views:
+            seen._lost, self._stale = place, True
         if old._is_view() and (base := old._base) is not None and hasattr(base, "_followed"):
             base._lost, self._stale = place, True  # type: ignore[attr-defined]
             new._view_of = weakref.ref(base)  # type: ignore[attr-defined]
@@ -280,6 +281,8 @@ class Flow(TorchFunctionMode):
 
     def _current(self, args: Any, kwargs: Any, name: str) -> tuple[Any, Any]:
         """The arguments, with results of operations in place where these stand for the tensor that was changed."""
+        if not self._edited or not any(hasattr(t, "_now") or hasattr(t, "_lost") for t in tensors_in(args, kwargs)):
+            return args, kwargs
 
         def now(tensor: Tensor) -> Tensor:
             while (after := tensor.__dict__.get("_now")) is not None:
@@ -338,8 +341,8 @@ class Flow(TorchFunctionMode):
             file = frame.f_code.co_filename
             if not asked and not file.startswith((_OURS, _TORCH)) and not file.startswith("<frozen"):
                 asked = f"{file}, line {frame.f_lineno}"
-            if not module and frame.f_code.co_name not in ("_call_impl", "_wrapped_call_impl", "inner"):
-                owner = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames[:1] else None
+            if not module and frame.f_code.co_name in ("forward", "call"):  # only there: looking into a frame is not cheap
+                owner = frame.f_locals.get("self")
                 if isinstance(owner, nn.Module) and owner in self.names:
                     module = self.names[owner] or type(owner).__name__
             frame = frame.f_back

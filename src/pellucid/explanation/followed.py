@@ -90,11 +90,15 @@ def _follow(score: Score, x: Tensor) -> Followed:
     ends = [] if whole else [flow.leaf(x)]
     given = x if whole else flow.start(ends[0])
     with flow, flow.watching():
-        output = score._run(given, score.everyone())
+        everyone = score.everyone()
+        output = score._run(given, everyone[: len(x)])
         if x is score.x:
             with torch.no_grad():
                 score._remember(output)
-        value = score.select(output, score.everyone(), score.of)
+        spread = output
+        if len(x) < len(everyone):  # one row that stands for all samples, each with its own target
+            spread = logits(output, len(x)).expand(len(everyone), -1)
+        value = score.select(spread, everyone, score.of)
     ends = ends or flow.embedded
     if not ends:
         raise UnsupportedError(

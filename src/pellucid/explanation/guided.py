@@ -14,7 +14,7 @@ from .method import method
 from .operations import RECTIFIERS
 from .result import Found
 from .score import Score
-from .steps import Backward, Step, local
+from .steps import Backward, Step
 
 
 class Deconvolution(Backward):
@@ -30,9 +30,7 @@ class Guided(Backward):
 
     def activation(self, step: Step, r: Tensor) -> Sequence[Tensor | None]:
         """max(r, 0) f'(x)."""
-        if step.name == "relu":
-            return [r.clamp(min=0) * (step.output > 0)]
-        return local(step.call, step.values, r.clamp(min=0) if step.name in RECTIFIERS else r)
+        return self.gradient(step, r.clamp(min=0) if step.name in RECTIFIERS else r)
 
 
 def _back(score: Score, rules: Backward) -> tuple[Followed, Tensor]:

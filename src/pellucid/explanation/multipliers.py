@@ -14,6 +14,8 @@ No step mixes samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -22,8 +24,8 @@ from pellucid.core.errors import UnsupportedError
 
 from .affine import Affine
 from .flow import Flow
-from .relevance import batch_norm_scale, folded_left
-from .steps import Backward, Step, local
+from .relevance import folded_left
+from .steps import Backward, Step, batch_norm_scale, local
 
 # Differences from the reference below this are taken for none (1e-7 in the authors' program, which knows float32 only).
 _ALIKE = {torch.float64: 1e-10}
@@ -47,31 +49,59 @@ def derivative_of(step: Step) -> Callable[[], Tensor]:
     return derivative
 
 
+def _fits(t: Tensor, like: Tensor, axis: int) -> bool:
+    """Whether t is like the other but for the number of samples, which are many times as many there."""
+    shape = list(like.shape)
+    if t.ndim == like.ndim and t.ndim > axis and t.shape[axis] and shape[axis] % t.shape[axis] == 0:
+        shape[axis] = t.shape[axis]
+    return list(t.shape) == shape
+
+
+def _as_many(t: Tensor, like: Tensor, axis: int) -> Tensor:
+    """One row repeated for every sample."""
+    if t.shape[axis] == like.shape[axis]:
+        return t
+    times = [1] * t.ndim
+    times[axis] = like.shape[axis] // t.shape[axis]
+    return t.expand(like.shape[: axis + 1] + t.shape[axis + 1 :]) if t.shape[axis] == 1 else t.repeat(times)
+
+
 class Multipliers(Backward):
     """DeepLIFT between a flow and the flow of a reference through the same steps."""
 
     def __init__(self, flow: Flow, reference: Flow, variant: str) -> None:
-        mine, theirs = [[(s.kind, s.name, s.output.shape) for s in f.steps] for f in (flow, reference)]
-        if mine != theirs:
-            at = next((i for i, (a, b) in enumerate(zip(mine, theirs)) if a != b), min(len(mine), len(theirs)))
-            where = flow.steps[at].where if at < len(flow.steps) else reference.steps[at].where
-            raise UnsupportedError(
-                "the network takes another path for the baseline than for the samples",
-                where=where,
-                cure="Use integrated_gradients, or a baseline that goes the same way.",
-            )
-        self.reference, self.variant = reference.steps, variant
+        mine, theirs = flow.steps, reference.steps
+        for a, b in zip_longest(mine, theirs):
+            if a is None or b is None or (a.kind, a.name) != (b.kind, b.name) or not _fits(b.output, a.output, a.axis):
+                raise UnsupportedError(
+                    "the network takes another path for the baseline than for the samples",
+                    where=(a or b).where,
+                    cure="Use integrated_gradients, or a baseline that goes the same way.",
+                )
+        self.reference, self.variant = theirs, variant
 
     def other(self, step: Step) -> Step:
-        """The same step of the reference."""
-        return self.reference[step.number]
+        """The same step of the reference, with a row for each sample."""
+        other = self.reference[step.number]
+        if other.output.shape == step.output.shape:
+            return other
+        values = [_as_many(v, w, step.axis_before) for v, w in zip(other.values, step.values)]
+        winners = None if other.winners is None else _as_many(other.winners, step.output, step.axis)
+        return replace(other, values=values, winners=winners, _output=_as_many(other.output, step.output, step.axis))
+
+    def input_of(self, step: Step) -> Tensor:
+        """What an affine step of the reference was given, with a row for each sample."""
+        assert step.affine is not None
+        theirs = self.reference[step.number].affine
+        assert theirs is not None
+        return _as_many(theirs.a, step.affine.a, step.axis_before)
 
     def affine(self, step: Step, r: Tensor) -> Sequence[Tensor | None]:
         """Linear, so the gradient; behind RevealCancel the positive and the negative part have multipliers of their own."""
         if step.pair is None:
             return self.gradient(step, r)
         plus, minus = step.pair
-        op, theirs = op_of(step), op_of(self.other(step)).a
+        op, theirs = op_of(step), self.input_of(step)
         found = op.back(plus + minus, op.weight) + (op.a - theirs).sign() * op.back(plus - minus, op.weight.abs())
         return [found / 2]
 
@@ -83,7 +113,7 @@ class Multipliers(Backward):
         if source is None:
             return [r * slope(step.output - other.output, x - base, derivative_of(step))]
         op = op_of(source)
-        difference = op.a - op_of(self.other(source)).a
+        difference = op.a - self.input_of(source)
         total = x - base
         plus = (total + op.apply(difference.abs(), op.weight.abs())) / 2
         minus = total - plus
@@ -113,7 +143,7 @@ class Multipliers(Backward):
         left = folded_left(step)
         if left is not None and left.pair is not None:
             return [r]
-        return [r * batch_norm_scale(step)[0].view(1, -1, *[1] * (r.ndim - 2))]
+        return self.gradient(step, r)
 
     def product(self, step: Step, r: Tensor) -> Sequence[Tensor | None]:
         """Each factor's difference times the mean of the other factor's two values."""

@@ -6,6 +6,7 @@ operation, and so are ``add``, ``+``, ``+=`` and ``__radd__``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,7 @@ KINDS: dict[str, str] = {
 IN_PLACE = frozenset(names("setitem iadd isub imul itruediv idiv imatmul ipow"))
 
 
+@functools.lru_cache(1 << 14)
 def plain_name(func: Callable[..., Any]) -> tuple[str, bool]:
     """The name that all spellings of an operation share, and whether this one changes its first argument in place."""
     name = getattr(func, "__name__", type(func).__name__)

@@ -24,7 +24,7 @@ from .affine import Affine
 from .composites import Chosen, places
 from .flow import Flow
 from .rules import Rule, Shared, Taken, per_sample, shares
-from .steps import Backward, Step, local
+from .steps import Backward, Step, batch_norm_scale, local
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,6 @@ class Loss:
     arrived: Tensor
     bias: Tensor
     rest: Tensor
-
-
-def batch_norm_scale(step: Step) -> tuple[Tensor, Tensor]:
-    """(C,) g and c of a batch norm in evaluation mode, y = g x + c."""
-    n = step.given
-    g = torch.rsqrt(n["running_var"] + n["eps"])
-    if n["weight"] is not None:
-        g = g * n["weight"]
-    c = -n["running_mean"] * g
-    return g, c if n["bias"] is None else c + n["bias"]
 
 
 def folded_left(step: Step) -> Step | None:

@@ -85,7 +85,23 @@ class Backward:
             return [step.affine.back(r, step.affine.weight)]
         if step.winners is not None:
             return [to_winners(step, r)]
+        if step.name == "relu":
+            return [r * (step.output > 0)]
+        if step.kind == "batch_norm":
+            return [r * batch_norm_scale(step)[0].view(1, -1, *[1] * (r.ndim - 2))]
+        if step.kind == "sum":
+            return [(r if sign == 1 else sign * r).sum_to_size(v.shape) for v, sign, varies in step.operands if varies]
         return local(step.call, step.values, r)
+
+
+def batch_norm_scale(step: Step) -> tuple[Tensor, Tensor]:
+    """(C,) g and c of a batch norm in evaluation mode, y = g x + c."""
+    n = step.given
+    g = torch.rsqrt(n["running_var"] + n["eps"])
+    if n["weight"] is not None:
+        g = g * n["weight"]
+    c = -n["running_mean"] * g
+    return g, c if n["bias"] is None else c + n["bias"]
 
 
 def to_winners(step: Step, r: Tensor) -> Tensor:
