@@ -19,10 +19,11 @@ FEW_CHANNELS = 4
 class Affine:
     """z = W a + b.
 
-    kind: "dense" or "convolution". apply(a, w): without the bias. transpose(s, w): its transpose at the shape of ``a``, without
+    kind: "dense" or "convolution". apply(a, w): without the bias. back(s, w): its transpose at the shape of ``a``, without
     another forward. bias: in a shape that broadcasts with z, or None. channels: the axis of z that weights are counted on.
     scaled(w, g, before): the weights with every output (or, before, every input) channel times g. joined(s, w): the transpose
-    of two sets of weights side by side. axis: where the samples lie.
+    of two sets of weights side by side. axis: where the samples lie. solid: the same, with what was folded in in its
+    weights.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Affine:
     scaled: Callable[[Tensor, Tensor, bool], Tensor] | None = None
     joined: Callable[[Tensor, Tensor], Tensor] | None = None
     axis: int = 0
+    solid: Callable[[], Affine] | None = None
 
     def back_both(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """The transposes with the weights and with their absolute values, of the same ``s``."""
@@ -44,13 +46,32 @@ class Affine:
         return self.joined(s, torch.cat([w, w.abs()], 1)).chunk(2, 1)  # type: ignore[return-value]
 
     def folded(self, scale: Tensor, shift: Tensor) -> Affine:
-        """With z * scale + shift behind it, one of each per output channel."""
-        assert self.scaled is not None
-        ndim = self.a.ndim
-        shape = [1] * ndim
+        """With z * scale + shift behind it, one of each per output channel.
+
+        Where all scales are positive they multiply outputs instead of weights, of which there are many more: any rule that
+        takes positive parts or sizes of the weights comes to the same. What does not (squares, ones) takes ``solid``.
+        """
+        scaled = self.scaled
+        assert scaled is not None
+        shape = [1] * self.a.ndim
         shape[self.channels] = -1
-        bias = shift.view(shape) if self.bias is None else self.bias * scale.view(shape) + shift.view(shape)
-        return replace(self, weight=self.scaled(self.weight, scale, False), bias=bias)
+        g = scale.view(shape)
+        bias = shift.view(shape) if self.bias is None else self.bias * g + shift.view(shape)
+
+        def solid() -> Affine:
+            return replace(self, weight=scaled(self.weight, scale, False), bias=bias)
+
+        if not bool((scale > 0).all()):
+            return solid()
+        joined = self.joined
+        return replace(
+            self,
+            bias=bias,
+            apply=lambda a, w: self.apply(a, w).mul_(g),
+            back=lambda s, w: self.back(s * g, w),
+            joined=None if joined is None else lambda s, w: joined(s * g, w),
+            solid=solid,
+        )
 
     def unfolded(self, x: Tensor, scale: Tensor, shift: Tensor) -> Affine:
         """Seen from x, where a = x * scale + shift with one of each per input channel."""
@@ -59,25 +80,44 @@ class Affine:
         shape[1] = -1
         constant = self.apply(shift.view(shape).expand(1, *x.shape[1:]), self.weight)
         bias = constant if self.bias is None else constant + self.bias
-        return replace(self, a=x, weight=self.scaled(self.weight, scale, True), bias=bias)
+        solid = None if self.solid is None else functools.partial(self.solid().unfolded, x, scale, shift)
+        return replace(self, a=x, weight=self.scaled(self.weight, scale, True), bias=bias, solid=solid)
 
 
 def affine_of(name: str, args: Any, kwargs: Any) -> Affine | None:
     """The affine operation of a call, or None where more than its first operand depends on the input."""
     if name == "linear":
         given = {**dict(zip(("input", "weight", "bias"), args)), **kwargs}
-        if given["weight"].requires_grad or getattr(given.get("bias"), "requires_grad", False):
-            return None
-        return _linear(given["input"].detach(), given["weight"], given.get("bias"))
+        return _linear(*_cast(given["input"].detach(), given["weight"], given.get("bias")))
     if name.startswith("conv"):
         return _convolution(name, args, kwargs)
-    operands: list[Tensor] = [*args, *kwargs.values()]
-    a, w = operands[0], operands[1]
+    a, w = args[0], args[1]
     if name == "rmatmul":
         a, w = w, a
     if a.requires_grad and w.requires_grad:
         return None
-    return _matrix(a.detach(), w) if a.requires_grad else _from_the_left(a, w.detach())
+    left, right, _ = _cast(a.detach(), w.detach(), None)
+    return _matrix(left, right) if a.requires_grad else _from_the_left(left, right)
+
+
+def _cast(a: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The operands in the precision that they are multiplied in under autocast."""
+    kind = a.device.type
+    if not torch.is_autocast_enabled(kind) or a.dtype is torch.float64:
+        return a, weight, bias
+    dtype = torch.get_autocast_dtype(kind)
+    return a.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def _by_derivative(apply: Callable[[Tensor, Tensor], Tensor], a: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The transpose where shapes broadcast in ways that are not worth a formula."""
+
+    def back(s: Tensor, w: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = torch.zeros_like(a).requires_grad_()
+            return torch.autograd.grad(apply(leaf, w), leaf, s)[0]
+
+    return back
 
 
 def _linear(a: Tensor, weight: Tensor, bias: Tensor | None) -> Affine:
@@ -87,19 +127,18 @@ def _linear(a: Tensor, weight: Tensor, bias: Tensor | None) -> Affine:
     def back(s: Tensor, w: Tensor) -> Tensor:
         return torch.matmul(s, w)
 
-    foldable = scaled if a.ndim == 2 else None
-    return Affine("dense", a, weight, bias, F.linear, back, a.ndim - 1, foldable)
+    foldable = scaled if a.ndim == 2 and weight.ndim == 2 else None
+    return Affine("dense", a, weight, bias, F.linear, back if weight.ndim == 2 else _by_derivative(F.linear, a), -1, foldable)
 
 
 def _matrix(a: Tensor, weight: Tensor) -> Affine:
     """a @ W with a constant W."""
-    vector = weight.ndim == 1
 
     def back(s: Tensor, w: Tensor) -> Tensor:
-        found = s[..., None] * w if vector else torch.matmul(s, w.transpose(-1, -2))
-        return found.sum_to_size(a.shape)
+        return torch.matmul(s, w.transpose(-1, -2)).sum_to_size(a.shape)
 
-    return Affine("dense", a, weight, None, torch.matmul, back, -1)
+    plain = a.ndim > 1 and weight.ndim > 1
+    return Affine("dense", a, weight, None, torch.matmul, back if plain else _by_derivative(torch.matmul, a), -1)
 
 
 def _from_the_left(weight: Tensor, a: Tensor) -> Affine:
@@ -109,11 +148,10 @@ def _from_the_left(weight: Tensor, a: Tensor) -> Affine:
         return torch.matmul(w, a)
 
     def back(s: Tensor, w: Tensor) -> Tensor:
-        if a.ndim == 1:
-            return (s[..., None] * w).sum_to_size(a.shape) if w.ndim > 1 else s * w
         return torch.matmul(w.transpose(-1, -2), s).sum_to_size(a.shape)
 
-    return Affine("dense", a, weight, None, apply, back, -1)
+    plain = a.ndim > 1 and weight.ndim > 1
+    return Affine("dense", a, weight, None, apply, back if plain else _by_derivative(apply, a), -1)
 
 
 @functools.cache
@@ -127,7 +165,7 @@ def _convolution(name: str, args: Any, kwargs: Any) -> Affine | None:
     a, weight, bias = given["input"], given["weight"], given.get("bias")
     if weight.requires_grad or getattr(bias, "requires_grad", False):
         return None
-    a = a.detach()
+    a, weight, bias = _cast(a.detach(), weight, bias)
     axes, transposed = int(name[-2]), "transpose" in name
     lone = a.ndim == axes + 1  # without a batch axis
 

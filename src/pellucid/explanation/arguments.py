@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from pellucid.core.errors import UnsupportedError
 
+from .operations import KINDS
+
 
 def tensors_in(args: Any, kwargs: Any) -> Iterator[Tensor]:
     """The tensors among the arguments, also in lists."""
@@ -35,41 +37,104 @@ def _of(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     return value
 
 
-def axis_moved(name: str, args: Any, kwargs: Any, axis: int, ndim: int) -> int:
-    """Where the samples lie after a move of axes."""
-    rest = [*args[1:], *kwargs.values()]
+# The samples cannot be told apart any more: their axis is part of another.
+LOST = -1
+
+
+def axis_moved(func: Any, args: Any, kwargs: Any, axis: int, x: Tensor, y: Tensor | None) -> int:
+    """Where the samples lie in y, which a move of axes made of x; LOST where that is not known."""
+    if axis == LOST or y is None:
+        return LOST
+    name = getattr(func, "__name__", "")
+    name = getattr(func.__self__, "__name__", name) if name == "__get__" else name.strip("_")
+    ndim, rest = x.ndim, [*args[1:], *kwargs.values()]
     if name in ("transpose", "swapaxes", "swapdims") and len(rest) == 2:
-        a, b = (int(d) % ndim for d in rest)
-        return b if axis == a else a if axis == b else axis
-    if name == "permute":
-        dims = [int(d) % ndim for d in (rest[0] if isinstance(rest[0], tuple | list) else rest)]
-        return dims.index(axis)
-    if name == "movedim" and len(rest) == 2 and all(isinstance(d, int) for d in rest):
-        order = [d for d in range(ndim) if d != rest[0] % ndim]
-        order.insert(rest[1] % ndim, rest[0] % ndim)
+        rest = [int(d) % ndim for d in rest]
+        order = list(range(ndim))
+        order[rest[0]], order[rest[1]] = rest[1], rest[0]
         return order.index(axis)
-    if name in ("t", "T", "numpy_T") and ndim == 2:
-        return 1 - axis
+    if name in ("T", "t", "H", "mT", "mH"):
+        return ndim - 1 - axis if name in "TtH" else {ndim - 1: ndim - 2, ndim - 2: ndim - 1}.get(axis, axis)
+    if name == "permute":
+        return [int(d) % ndim for d in (rest[0] if isinstance(rest[0], tuple | list) else rest)].index(axis)
+    if name in ("movedim", "moveaxis") and len(rest) == 2:
+        source, target = ([d] if isinstance(d, int) else list(d) for d in rest)
+        moved = {t % ndim: s % ndim for s, t in zip(source, target)}
+        others = iter(d for d in range(ndim) if d not in moved.values())
+        return [moved[d] if d in moved else next(others) for d in range(ndim)].index(axis)
     along = rest[0] if rest and isinstance(rest[0], int) else kwargs.get("dim", 0)
-    if name in ("select", "unbind") and isinstance(along, int) and along % ndim < axis:
-        return axis - 1
-    if name == "getitem":  # x[t], x[:, t]: axes before that of the samples that are gone
-        index = rest[0] if isinstance(rest[0], tuple) else (rest[0],)
-        return axis - sum(isinstance(i, int) for i in index[:axis])
-    if name in ("stack", "unsqueeze") and isinstance(along, int) and along % (ndim + 1) <= axis:
-        return axis + 1
-    return axis
+    if name in ("select", "unbind") and isinstance(along, int):
+        return axis - 1 if along % ndim < axis else LOST if along % ndim == axis else axis
+    if name in ("stack", "unsqueeze") and isinstance(along, int):
+        return axis + 1 if along % (ndim + 1) <= axis else axis
+    if name == "getitem":
+        return _indexed(rest[0], axis, ndim)
+    if y.shape == x.shape:
+        return axis
+    if y.numel() == x.numel():  # the same values in another shape: as many before the samples, and at least as many samples
+        before, at = x.shape[:axis].numel(), 0
+        while at < y.ndim and y.shape[:at].numel() < before:
+            at += 1
+        while at < y.ndim - 1 and y.shape[at] == 1 < x.shape[axis]:
+            at += 1
+        fits = at < y.ndim and y.shape[:at].numel() == before and y.shape[at] % x.shape[axis] == 0
+        return at if fits else LOST
+    return axis if y.ndim == ndim and y.shape[axis] == x.shape[axis] else LOST
+
+
+def _indexed(index: Any, axis: int, ndim: int) -> int:
+    """Where the samples lie in x[index]."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    kept = [item for item in items if item is not None and item is not Ellipsis]
+    if Ellipsis in [item for item in items if not isinstance(item, Tensor)]:
+        at = next(i for i, item in enumerate(items) if item is Ellipsis)
+        items[at : at + 1] = [slice(None)] * (ndim - len(kept))
+    before = after = 0
+    for item in items:
+        if before > axis:
+            break
+        if item is None:
+            after += 1
+        elif isinstance(item, slice):
+            if before == axis:
+                return after
+            before, after = before + 1, after + 1
+        elif isinstance(item, int) and before != axis:
+            before += 1
+        else:
+            return LOST  # chosen by a list or a tensor, or one sample for all
+    return after + axis - before if before <= axis else LOST
+
+
+def in_order(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The operands by their place, also those that were named."""
+    if not kwargs:
+        return args, kwargs
+    kwargs = dict(kwargs)
+    for key in ("input", "self", "tensors"):
+        if key in kwargs:
+            args = (kwargs.pop(key), *args)
+    if KINDS.get(name) in ("sum", "product", "matrix", "extremum"):
+        for key in ("other", "mat2", "vec", "tensor2"):
+            if isinstance(kwargs.get(key), Tensor | int | float):
+                args = (*args, kwargs.pop(key))
+    if KINDS.get(name) == "affine":
+        for key in ("weight", "bias"):
+            if key in kwargs and len(args) == (1 if key == "weight" else 2):
+                args = (*args, kwargs.pop(key))
+    return args, kwargs
 
 
 def axis_left(kind: str, name: str, args: Any, kwargs: Any, axis: int, ndim: int) -> int:
     """Where the samples lie after a sum, mean or maximum over axes before theirs."""
-    if (kind != "pool" and kind != "extremum") or "pool" in name or kwargs.get("keepdim") or True in args[2:3]:
+    if axis == LOST or (kind != "pool" and kind != "extremum") or "pool" in name or kwargs.get("keepdim") or True in args[2:3]:
         return axis
     dims = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else ()))
     dims = (dims,) if isinstance(dims, int) else dims
     if not isinstance(dims, tuple | list):
         return axis
-    return axis - sum(isinstance(d, int) and d % ndim < axis for d in dims)
+    dims = [d % ndim for d in dims if isinstance(d, int)]
+    return LOST if axis in dims else axis - sum(d < axis for d in dims)
 
 
 def rectifies(name: str, args: Any, kwargs: Any) -> bool:

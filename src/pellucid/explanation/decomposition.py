@@ -24,7 +24,7 @@ from .layers import find_layer
 from .method import method
 from .relevance import Loss, PositiveShares, Relevance
 from .result import Found
-from .rules import Shared, ZBox, ZPlus, beside_samples, free_of, per_sample, shares
+from .rules import Shared, ZBox, ZPlus, beside_samples, free_of, known_axis, per_sample, shares
 from .score import Score
 from .steps import Step
 
@@ -52,7 +52,6 @@ def ledger_of(rules: Relevance, gap: Tensor) -> tuple[list[str], Tensor]:
 
 def say_lost(score: Score, relevance: Tensor, started: Tensor, table: Tensor, most_lost: float) -> None:
     """A note where more than this share of the relevance was lost in some sample."""
-    checks.positive("most_lost", most_lost, zero=True)
     missing = started - relevance.flatten(1).sum(1)
     share = torch.where(started != 0, missing.abs() / started.abs().clamp(min=torch.finfo(started.dtype).tiny), 0)
     worst = int(share.argmax())
@@ -106,6 +105,8 @@ def lrp(
     Whatever is no linear layer is passed as ``explanation/relevance.py`` says: a sum shares among its terms, a gate gets
     nothing. LRP-0 is gradient x input on networks of linear, ReLU and max-pooling layers (biases included).
     """
+    if not most_lost >= 0:
+        raise InputError(f"most_lost is {most_lost!r}", cure="Give a share, 0.25 for a quarter.")
     settings = Settings(epsilon, relative, gamma, low, high, bias, stabiliser)
     pass_ = followed(score)
     rules = relevance_rules(pass_, composite, settings)
@@ -155,7 +156,7 @@ class Negated(Relevance):
 
     def shared(self, step: Step, op: Affine, z: Tensor, r: Tensor) -> Shared:
         """See the class."""
-        if step is self.flow.affine_steps[-1]:
+        if step is self.last:
             op = replace(op, weight=-op.weight, bias=None if op.bias is None else -op.bias)
             z = -z
         return super().shared(step, op, z, r)
@@ -174,7 +175,7 @@ def contrastive_lrp(
     x: Tensor,
     *,
     dual: str = "others",
-    composite: Any = "z_plus",
+    composite: Any = None,
     low: Any = None,
     high: Any = None,
     clip: bool = True,
@@ -188,10 +189,7 @@ def contrastive_lrp(
     checks.one_of("dual", dual, ("others", "negated"))
     settings = Settings(low=low, high=high, bias=False)
     pass_ = followed(score)
-    if composite == "z_plus":
-        plus = ZPlus(bias=False)
-        composite = {"first": ZBox(low=low, high=high), "convolution": plus, "dense": plus}
-    picked: Chosen = chosen(composite, settings)
+    picked = _by_classes(composite, settings)
     z = pass_.logits()
     target = _target(score)
     size = z.detach().gather(1, target[:, None]).abs()
@@ -210,6 +208,13 @@ def contrastive_lrp(
     return Found(raw.clamp(min=0) if clip else raw, raw=raw)
 
 
+def _by_classes(composite: Any, settings: Settings) -> Chosen:
+    """What compares classes goes by z+ everywhere and z^B where the input enters, unless told otherwise."""
+    plus = ZPlus(bias=False)
+    usual = {"first": settings.rule("z_box"), "convolution": plus, "dense": plus}
+    return chosen(usual if composite is None else composite, settings)
+
+
 def _target(score: Score) -> Tensor:
     target = score.target
     assert target is not None
@@ -226,16 +231,13 @@ def _target(score: Score) -> Tensor:
     reading="What moves the class's probability against the others': orange for the class, blue for its rivals. Faint where "
     "the network is certain.",
 )
-def softmax_gradient_lrp(score: Score, x: Tensor, *, composite: Any = "z_plus", low: Any = None, high: Any = None) -> Found:
+def softmax_gradient_lrp(score: Score, x: Tensor, *, composite: Any = None, low: Any = None, high: Any = None) -> Found:
     """Relevance from the gradient of the softmax: y_t (1 - y_t) at the class t, -y_t y_n at every other class n.
 
     The seeds sum to zero and vanish where the class is certain. composite, low, high: as for ``contrastive_lrp``.
     """
     settings = Settings(low=low, high=high, bias=False)
     pass_ = followed(score)
-    if composite == "z_plus":
-        plus = ZPlus(bias=False)
-        composite = {"first": ZBox(low=low, high=high), "convolution": plus, "dense": plus}
     z = pass_.logits()
     if z.shape[1] < 2:
         raise UnsupportedError("a single output has no softmax", cure="Use lrp.")
@@ -245,7 +247,9 @@ def softmax_gradient_lrp(score: Score, x: Tensor, *, composite: Any = "z_plus", 
     one = torch.zeros_like(y).scatter(1, target, 1)
     rest = (y * (1 - one)).sum(1, keepdim=True)  # 1 - y_t, without the digits that a certain class would lose
     seed = mine * (one * rest - (1 - one) * y)
-    return Found(pass_.back(Relevance(pass_.flow, chosen(composite, settings), len(score), bias=False, ledger=False), seed, z))
+    return Found(
+        pass_.back(Relevance(pass_.flow, _by_classes(composite, settings), len(score), bias=False, ledger=False), seed, z)
+    )
 
 
 class Relative(Relevance):
@@ -258,7 +262,7 @@ class Relative(Relevance):
     def shared(self, step: Step, op: Affine, z: Tensor, r: Tensor) -> Shared:
         """Last layer: by absolute value. First convolution: z^B. Between: by absolute influence, then shifted."""
         a, w = op.a, op.weight
-        last = step is self.flow.affine_steps[-1]
+        last = step is self.last
         if step.first and op.kind == "convolution" and not last:
             return self.box(op, z, r)
         q = op.apply(a.abs(), w.abs())
@@ -269,6 +273,7 @@ class Relative(Relevance):
         found = (a * op.back(up - all_, w) + a.abs() * op.back(up + all_, w.abs())) / 2
         active = found != 0
         n, axis = self.rows, op.axis
+        known_axis(axis)
         over = per_sample(found, n, axis) - per_sample(r, n, axis)
         shift = over / per_sample(active.to(found), n, axis).clamp(min=1)
         return found - active * beside_samples(shift, found, axis), []

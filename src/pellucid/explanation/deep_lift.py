@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pellucid.core import checks
-from pellucid.core.errors import UnsupportedError
+from pellucid.core.errors import InputError
 
 from .baselines import Baseline, baselines
 from .followed import Followed, followed
@@ -63,8 +63,8 @@ def _between(score: Score, pass_: Followed, b: Tensor, variant: str) -> tuple[Mu
     """The rules between the samples and a baseline; a baseline that is the same for all of them is run once, as one row."""
     alone = len(score.inputs.parts) == 1 and score.of == "logit" and score.target is not None
     if len(b) > 1 and alone and bool((b[1:] == b[:1]).all()):
-        one = followed(score, b[:1])
-        with suppress(UnsupportedError):  # something in the network counts its samples: give it as many
+        with suppress(InputError):  # something in the network counts its samples: give it as many
+            one = followed(score, b[:1])
             return Multipliers(pass_.flow, one.flow, variant), one
     every = followed(score, b)
     return Multipliers(pass_.flow, every.flow, variant), every

@@ -32,6 +32,7 @@ from .arguments import (
     changed,
     drops,
     function_of,
+    in_order,
     named,
     operands_of,
     out_of_place,
@@ -46,6 +47,7 @@ from .steps import Backward, Rules, Step, Stepped, Tag, tag_as, tagged
 
 _OURS, _TORCH = f"{Path(__file__).parents[1]}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}"
 # What leaves the computation as it is, although it is called on a tensor.
+_SAME = frozenset(names("to long int clone contiguous type detach view_as"))
 _ASIDE = frozenset(names("requires_grad retain_grad register_hook"))
 
 
@@ -60,7 +62,10 @@ class Flow(TorchFunctionMode):
         self.outputs: dict[nn.Module, list[Tensor]] = {}
         self.tokens, self.embedded = tokens, list[Tensor]()
         self._rules = Rules()
-        self._edited = self._stale = False  # whether anything was changed in place; whether a part of something was
+        # What was changed in place -> what stands for it now. A table here: nothing is written on a model's own tensors.
+        self._now: dict[int, tuple[Tensor, Tensor]] = {}
+        self._stale = False  # whether somebody holds a part of a tensor that was changed, or the whole of a changed part
+        self.hidden = False  # whether anything was changed in place that others may hold under another shape
 
     def leaf(self, x: Tensor) -> Tensor:
         """A tensor that steps are followed from."""
@@ -72,11 +77,19 @@ class Flow(TorchFunctionMode):
         """What the model is called with: code that works in place does not reach the leaf itself."""
         return tagged(leaf.clone(), Tag())
 
+    def start_tokens(self) -> Tensor:
+        """What the model is called with where the samples are whole numbers."""
+        assert self.tokens is not None
+        given = self.tokens.clone()
+        given._of_samples = True  # type: ignore[attr-defined]
+        return given
+
     def watching(self) -> Any:
         """Keep the outputs of all modules, to find relevance there."""
 
         def keep(module: nn.Module, output: Any) -> None:
             tensor = first_tensor(output)
+            tensor = None if tensor is None else self.current(tensor)  # the module may have worked in place
             if tensor is not None and tensor.requires_grad:
                 self.outputs.setdefault(module, []).append(tensor)
 
@@ -111,20 +124,21 @@ class Flow(TorchFunctionMode):
         """Called by torch in the place of every one of its functions."""
         kwargs = kwargs or {}
         name, in_place = plain_name(func)
-        if name in ("_set_grad_enabled", "size", "dim"):
+        if name == "_set_grad_enabled":
             return func(*args, **kwargs)
         args, kwargs = self._current(args, kwargs, name)
+        if name in ("size", "dim"):
+            return func(*args, **kwargs)
         if name in _ASIDE:
             return args[0] if name == "requires_grad" and args[0].requires_grad else func(*args, **kwargs)
         if name == "get" and not isinstance(found := func(*args, **kwargs), Tensor):
             return found
         if not torch.is_grad_enabled():
             return func(*args, **kwargs)
+        args, kwargs = in_order(name, args, kwargs)
         variables = [t for t in tensors_in(args, kwargs) if t.requires_grad]
-        if name == "embedding" and self.tokens is not None and not variables:
-            return self._embedding(func, args, kwargs)
         if not variables:
-            return func(*args, **kwargs)
+            return func(*args, **kwargs) if self.tokens is None else self._of_tokens(func, name, args, kwargs)
         if any(t.is_leaf and not hasattr(t, "_followed") for t in variables):  # a constant that somebody else differentiates by
             args, kwargs = changed(lambda t: t.detach() if t.is_leaf and not hasattr(t, "_followed") else t, args, kwargs)
             return self.__torch_function__(func, types, args, kwargs)
@@ -144,7 +158,13 @@ class Flow(TorchFunctionMode):
             with self:
                 return UNROLLED[name](self, *args, **kwargs)
         if kind == "route":
+            if kwargs.get("accumulate") or kwargs.get("reduce") is not None or (name == "index_put" and True in args[3:]):
+                raise self._refused(f"{name} with a sum")
             return self._route(func, args, kwargs, variables)
+        if name == "linear" and any(t.requires_grad for t in tensors_in(args[1:], kwargs)):
+            with self:  # a weight or a bias that depends on the input too
+                x, w, b = (*args, *kwargs.values(), None)[:3]
+                return torch.matmul(x, w.transpose(-1, -2)) if b is None else torch.matmul(x, w.transpose(-1, -2)) + b
         if kind == "dropout":
             if not drops(name, args, kwargs):
                 return args[0] if args else kwargs["input"]
@@ -158,7 +178,7 @@ class Flow(TorchFunctionMode):
         affine, given, operands = None, dict[str, Any](), list[tuple[Any, float, bool]]()
         if kind in ("affine", "matrix"):
             affine = affine_of(name, args, kwargs)
-            if affine is None and (kind == "affine" and name != "linear"):
+            if affine is None and kind == "affine":
                 raise UnsupportedError(f"the weights of {name} depend on the input", where=self.place())
             kind = "affine" if affine is not None else "matmul"
         elif kind in ("sum", "product"):
@@ -205,6 +225,8 @@ class Flow(TorchFunctionMode):
             source.folded = weakref.ref(step)
         self.steps.append(step)
         output = Stepped.apply(self._rules, step, *variables)  # type: ignore[no-untyped-call]
+        if isinstance(output, tuple) and step.named is not None:
+            output = step.named(output)
         gate = name in GATES or (kind in ("sum", "product") and all(step.gates))
         tag = Tag(
             step, gate, depth + (affine is not None), axis_left(kind, name, args, kwargs, tags[0].axis, variables[0].ndim)
@@ -219,8 +241,9 @@ class Flow(TorchFunctionMode):
         if isinstance(output, Tensor) and any(output is t for t in variables):
             return output
         tags = [t._followed for t in variables]  # type: ignore[attr-defined]
-        first = next(i for i, t in enumerate(variables) if t is args[0]) if any(t is args[0] for t in variables) else 0
-        axis = axis_moved(plain_name(func)[0], args, kwargs, tags[first].axis, variables[first].ndim)
+        first = next((i for i, t in enumerate(variables) if args and t is args[0]), 0)
+        shown = next((t for t in tensors_in((output,), {}) if t.requires_grad), None)
+        axis = axis_moved(func, args, kwargs, tags[first].axis, variables[first], shown)
         new = Tag(None, all(tag.gate for tag in tags), max(tag.depth for tag in tags), axis)
         reached = False
         for tensor in tensors_in((output,), {}):
@@ -257,7 +280,8 @@ class Flow(TorchFunctionMode):
 
             output = self._route(run, args, kwargs, variables)
             if not changes:  # seen in another shape: nothing that others hold has changed
-                target._now, self._edited = output, True
+                self._now[id(target)] = target, output
+                self.hidden = True
                 return output
         else:
             func, args, kwargs = out_of_place(func, name, args, kwargs)
@@ -269,43 +293,53 @@ class Flow(TorchFunctionMode):
         """Whoever holds the tensor that was changed in place gets the result; whoever holds a part of it is told."""
         if new is old:
             return
-        self._edited = True
         views = [seen for view in old.__dict__.get("_views", ()) if (seen := view()) is not None]
-        place = self.place(line=True) if views or old._is_view() else ""
-        for seen in views:
-            seen._lost, self._stale = place, True
-        if old._is_view() and (base := old._base) is not None and hasattr(base, "_followed"):
-            base._lost, self._stale = place, True  # type: ignore[attr-defined]
-            new._view_of = weakref.ref(base)  # type: ignore[attr-defined]
-        old._now = new  # type: ignore[attr-defined]
+        if views or old._is_view():
+            self.hidden = True
+            place = self.place(line=True)
+            for seen in views:
+                seen._lost, self._stale = place, True
+            if (base := old._base) is not None and hasattr(base, "_followed"):
+                base._lost, self._stale = place, True  # type: ignore[attr-defined]
+                new._view_of = weakref.ref(base)  # type: ignore[attr-defined]
+        self._now[id(old)] = old, new
+
+    def current(self, tensor: Tensor) -> Tensor:
+        """The tensor, or what stands for it since it was changed in place."""
+        while (after := self._now.get(id(tensor))) is not None:
+            tensor = after[1]
+        return tensor
 
     def _current(self, args: Any, kwargs: Any, name: str) -> tuple[Any, Any]:
         """The arguments, with results of operations in place where these stand for the tensor that was changed."""
-        if not self._edited or not any(hasattr(t, "_now") or hasattr(t, "_lost") for t in tensors_in(args, kwargs)):
+        if not self._now or not any(id(t) in self._now or hasattr(t, "_lost") for t in tensors_in(args, kwargs)):
             return args, kwargs
 
         def now(tensor: Tensor) -> Tensor:
-            while (after := tensor.__dict__.get("_now")) is not None:
-                tensor = after
-            if self._stale and "_lost" in tensor.__dict__ and name != "setitem":
+            tensor = self.current(tensor)
+            if self._stale and hasattr(tensor, "_lost") and name != "setitem":
                 raise UnsupportedError(
                     "a part of this tensor was changed in place and the whole is used again",
-                    where=f"changed in {tensor._lost}, used in {self.place(line=True)}",  # type: ignore[attr-defined]
+                    where=f"changed in {tensor._lost}, used in {self.place(line=True)}",
                     cure="Write the change out of place.",
                 )
             return tensor
 
         return changed(now, args, kwargs)
 
-    def _embedding(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Looked-up rows are where the way back to whole numbers ends, if it is the samples that are looked up."""
+    def _of_tokens(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Rows looked up by the samples' whole numbers are where the way back to these ends."""
         output = func(*args, **kwargs)
-        index = args[0] if args else kwargs["input"]
-        if self.tokens is None or index.shape != self.tokens.shape or not torch.equal(index, self.tokens):
+        index = args[0] if args else kwargs.get("input")
+        if not hasattr(index, "_of_samples"):
             return output
-        leaf = self.leaf(output)
-        self.embedded.append(leaf)
-        return self.start(leaf)
+        if name == "embedding":
+            leaf = self.leaf(output)
+            self.embedded.append(leaf)
+            return self.start(leaf)
+        if name in _SAME and isinstance(output, Tensor) and output.shape == index.shape:
+            output._of_samples = True  # type: ignore[attr-defined]
+        return output
 
     def _known(self, tensor: Tensor, name: str) -> None:
         if not hasattr(tensor, "_followed"):

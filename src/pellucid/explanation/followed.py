@@ -14,6 +14,7 @@ from pellucid.core.errors import UnsupportedError
 from .borrowing import first_tensor
 from .flow import Flow
 from .layers import Layout, layout_of
+from .replay import agree
 from .score import Score
 from .steps import Backward
 from .targets import logits
@@ -88,7 +89,7 @@ def _follow(score: Score, x: Tensor) -> Followed:
     whole = not x.is_floating_point()
     flow = Flow(score.model, tokens=x if whole else None)
     ends = [] if whole else [flow.leaf(x)]
-    given = x if whole else flow.start(ends[0])
+    given = flow.start_tokens() if whole else flow.start(ends[0])
     with flow, flow.watching():
         everyone = score.everyone()
         output = score._run(given, everyone[: len(x)])
@@ -99,6 +100,8 @@ def _follow(score: Score, x: Tensor) -> Followed:
         if len(x) < len(everyone):  # one row that stands for all samples, each with its own target
             spread = logits(output, len(x)).expand(len(everyone), -1)
         value = score.select(spread, everyone, score.of)
+    if flow.hidden:
+        _check(score, x, value)
     ends = ends or flow.embedded
     if not ends:
         raise UnsupportedError(
@@ -106,3 +109,17 @@ def _follow(score: Score, x: Tensor) -> Followed:
             cure="Explain the embedded input, or use a method that only needs scores (occlusion).",
         )
     return Followed(score, flow, ends, value, output)
+
+
+def _check(score: Score, x: Tensor, value: Tensor) -> None:
+    """Changes in place reach whoever shares memory, which cannot be seen from here: so the score is compared, for 1 F more."""
+    everyone = score.everyone()
+    with torch.no_grad():
+        output = score._run(x.clone(), everyone[: len(x)])
+        spread = output if len(x) == len(everyone) else logits(output, len(x)).expand(len(everyone), -1)
+        plain = score.select(spread, everyone, score.of)
+    if not agree(value.detach(), plain, plain):
+        raise UnsupportedError(
+            "the network changes tensors in place that it also holds under another shape, which cannot be followed",
+            cure="Write the changes out of place, or use a method that needs no rules (integrated_gradients).",
+        )

@@ -171,7 +171,7 @@ class Multipliers(Backward):
         """The winners of sample and reference share the rise of the maximum."""
         other = self.other(step)
         x, base = step.values[0], other.values[0]
-        top = torch.maximum(step.output, other.output)
+        top = (torch.minimum if "min" in step.name else torch.maximum)(step.output, other.output)
         (mine,), (theirs,) = self.gradient(step, r * (top - other.output)), self.gradient(other, r * (step.output - top))
         assert mine is not None
         assert theirs is not None

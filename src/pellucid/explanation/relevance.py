@@ -79,10 +79,12 @@ class Relevance(Backward):
         self.places = places(flow.affine_steps)
         self.keeps = ledger
         self.lost: list[Loss] = []
+        self.last: Step | None = None  # the affine step nearest to the score: the first that anything comes back to
         self.right = {s for s in flow.steps if s.kind == "batch_norm" and _folded_right(s, flow)}
 
     def affine(self, step: Step, r: Tensor) -> Sequence[Tensor | None]:
         """By the rule of the composite."""
+        self.last = self.last or step
         op, z, _ = seen_whole(step)
         found, taken = self.shared(step, op, z, r)
         self.keep(step, r, [found], taken)
@@ -202,7 +204,7 @@ class Relevance(Backward):
 
 def _product_per_sample(s: Tensor, b: Tensor, n: int, axis: int) -> Tensor:
     """(n,) sums of s * b; where b has one value per channel the sums over positions come first."""
-    if s.ndim > 2 and axis == 0 and len(s) == n and b.shape[-(s.ndim - 1) :] == (s.shape[1], *[1] * (s.ndim - 2)):
+    if s.ndim > 2 and axis == 0 and len(s) == n and b.numel() == s.shape[1] and b.shape[-(s.ndim - 1) :][0] == s.shape[1]:
         return s.flatten(2).sum(2) @ b.flatten()
     return per_sample((s * b).expand_as(s), n, axis)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pellucid.core import checks
-from pellucid.core.errors import InputError
+from pellucid.core.errors import InputError, UnsupportedError
 
 from .affine import Affine
 
@@ -52,7 +52,7 @@ def by_sample(t: Tensor, n: int, axis: int = 0) -> Tensor:
 
 def per_sample(t: Tensor, n: int, axis: int = 0) -> Tensor:
     """(n,) sums over everything but the samples' axis; NaN where the samples cannot be told apart."""
-    if t.ndim <= axis or t.shape[axis] % n:
+    if axis < 0 or t.ndim <= axis or t.shape[axis] % n:
         return t.sum().expand(n) if n == 1 else t.new_full((n,), torch.nan)
     return by_sample(t, n, axis).sum(1)
 
@@ -64,8 +64,18 @@ def beside_samples(numbers: Tensor, like: Tensor, axis: int = 0) -> Tensor:
     return numbers.repeat_interleave(like.shape[axis] // len(numbers)).view(shape)
 
 
+def known_axis(axis: int) -> None:
+    """Refuse what is worked out per sample where the samples cannot be told apart."""
+    if axis < 0:
+        raise UnsupportedError(
+            "a step of the network has samples and other positions in one axis, in an order that is not known",
+            cure="Explain one sample at a time, or take rules that need no sums over a sample (no rap, no relative epsilon).",
+        )
+
+
 def scale_of(z: Tensor, axis: int = 0) -> Tensor:
     """The root mean square of every sample's values, beside z."""
+    known_axis(axis)
     return beside_samples(by_sample(z, z.shape[axis], axis).square().mean(1).sqrt(), z, axis)
 
 
@@ -171,9 +181,9 @@ class Gamma(Rule):
         taken = [] if b is None else [(above, b + g * b.clamp(min=0)), (below, b + g * b.clamp(max=0))]
         if signed:
             return a * op.back((1 + g / 2) * s, w) + a.abs() * op.back((g / 2) * (above - below), w.abs()), taken
-        found = op.back(above, w + g * w.clamp(min=0))
+        found = op.back(above, torch.add(w, w.clamp(min=0), alpha=g))
         if bool(below.any()):
-            found = found + op.back(below, w + g * w.clamp(max=0))
+            found = found + op.back(below, torch.add(w, w.clamp(max=0), alpha=g))
         return a * found, taken
 
 
@@ -238,6 +248,7 @@ class WSquare(Rule):
 
     def __call__(self, op: Affine, z: Tensor, r: Tensor) -> Shared:
         """See the class."""
+        op = op if op.solid is None else op.solid()
         w, b = op.weight.square(), self._bias(op)
         d = op.apply(ones_of(op), w)
         d = d if b is None else d + b.square()
@@ -253,6 +264,7 @@ class Flat(Rule):
 
     def __call__(self, op: Affine, z: Tensor, r: Tensor) -> Shared:
         """See the class."""
+        op = op if op.solid is None else op.solid()
         w = torch.ones_like(op.weight)
         d = op.apply(ones_of(op), w)
         return op.back(shares(r, d.expand_as(r), self.stabiliser), w), []
@@ -274,7 +286,7 @@ class ZBox(Rule):
     def __call__(self, op: Affine, z: Tensor, r: Tensor) -> Shared:
         """See the class."""
         a, w = op.a, op.weight
-        low, high = self._bound("low", a, torch.amin), self._bound("high", a, torch.amax)
+        low, high = self._bound("low", a, torch.amin, op.axis), self._bound("high", a, torch.amax, op.axis)
         if bool((low > high).any()):
             raise InputError("low is above high", cure="Give the smallest and the largest value that an input can have.")
         positive = w.clamp(min=0)
@@ -285,10 +297,12 @@ class ZBox(Rule):
         s = shares(r, d, self.stabiliser)
         return a * op.back(s, w) - low * op.back(s, positive) - high * op.back(s, negative), []
 
-    def _bound(self, name: str, a: Tensor, least: Any) -> Tensor:
+    def _bound(self, name: str, a: Tensor, least: Any, axis: int) -> Tensor:
         given = getattr(self, name)
         if given is None:
-            return least(a.flatten(1), 1).view(-1, *[1] * (a.ndim - 1)).expand_as(a)  # type: ignore[no-any-return]
+            known_axis(axis if a.ndim > 1 else 0)
+            others = [d for d in range(a.ndim) if d != axis % a.ndim]
+            return (least(a, others, keepdim=True) if others else least(a)).expand_as(a)  # type: ignore[no-any-return]
         try:
             return torch.as_tensor(given, dtype=a.dtype, device=a.device).expand(1, *a.shape[1:])
         except (RuntimeError, TypeError, ValueError) as error:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pellucid.core.errors import UnsupportedError
+
 from .affine import Affine
 from .borrowing import first_tensor
 
@@ -43,6 +45,7 @@ class Step:
     folded: weakref.ref[Step] | None = None
     pair: tuple[Tensor, Tensor] | None = None
     winners: Tensor | None = None
+    named: Callable[..., Any] | None = None
     _output: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -142,6 +145,7 @@ class Stepped(torch.autograd.Function):
         if step.kind == "max_pool":
             step.winners = output[1]
         if isinstance(output, tuple):
+            step.named = None if type(output) is tuple else type(output)
             ctx.mark_non_differentiable(*[t for t in output[1:] if isinstance(t, Tensor)])
             return tuple(output)
         # torch would take an operand that is handed back for a view of itself
@@ -151,7 +155,11 @@ class Stepped(torch.autograd.Function):
     def backward(ctx: Any, r: Tensor | None, *rest: Any) -> Any:
         if r is None:
             return (None, None, *[None] * len(ctx.step.values))
-        assert ctx.rules.now is not None
+        if ctx.rules.now is None:
+            raise UnsupportedError(
+                "the network differentiates something of its own while it is followed",
+                cure="integrated_gradients needs no rules.",
+            )
         with torch.no_grad():
             return (None, None, *ctx.rules.now(ctx.step, r))
 

@@ -38,17 +38,18 @@ def glu(flow: Flow, input: Tensor, dim: int = -1) -> Tensor:
 
 
 @unrolled("addmm", "baddbmm", "addmv")
-def addmm(flow: Flow, input: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """beta * input + alpha * a @ b."""
+def addmm(flow: Flow, input: Tensor, *factors: Tensor, beta: float = 1, alpha: float = 1, **named: Tensor) -> Tensor:
+    """beta * input + alpha * a @ b; the factors by their place or by the names that torch has for them."""
+    a, b = [*factors, *(named[key] for key in ("mat1", "batch1", "mat", "mat2", "batch2", "vec") if key in named)]
     product = torch.matmul(a, b)
     product = product if alpha == 1 else product * alpha
     return product + (input if beta == 1 else input * beta)
 
 
 @unrolled("addcmul")
-def addcmul(flow: Flow, input: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+def addcmul(flow: Flow, input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """input + value * a * b."""
-    return input + a * b * value
+    return input + tensor1 * tensor2 * value
 
 
 @unrolled("lerp")
@@ -123,6 +124,8 @@ def einsum(flow: Flow, equation: str, *operands: Any) -> Tensor:
     summed = [c for c in a if c in b and c not in right]
     rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
     sizes = dict(zip(a, x.shape)) | dict(zip(b, y.shape))
+    if any(sizes[c] != n for c, n in zip(a, x.shape)):
+        raise UnsupportedError(f"there is no rule for einsum '{equation}' with an axis of size 1", where=flow.place(line=True))
     count: Callable[[list[str]], int] = lambda letters: math.prod(sizes[c] for c in letters)  # noqa: E731
     x = x.permute([a.index(c) for c in both + rows + summed]).reshape(*[sizes[c] for c in both], count(rows), count(summed))
     y = y.permute([b.index(c) for c in both + summed + columns]).reshape(
