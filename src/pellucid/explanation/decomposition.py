@@ -95,12 +95,14 @@ def lrp(
 
     composite: which rule each linear layer and convolution gets. A name (``pellucid list composites``), the name of a rule for
     all ("zero", "epsilon", "gamma", "alpha_beta", "z_plus", "w_square", "flat", "z_box"), or a dictionary from "convolution",
-    "dense", "first" (what the input enters) or a module's name to a rule of ``pellucid.explanation.rules``. epsilon, relative
-    (epsilon times the layer's root mean square), gamma: of these rules; low, high: bounds of the input for z^B, after
-    normalisation, by default those of each sample; bias: whether biases take a share, which is lost; stabiliser: added to the
-    denominators of the other rules and of sums and averages. These numbers are for rules asked for by name. layers: names of
-    layers at whose output the relevance is returned too, in ``details``; most_lost: the lost share above which a note says so.
-    ``gap``: score less the sum of the relevance; ``conservation()``: where it was lost.
+    "dense", "first" (what the input enters) or a module's name to a rule of ``pellucid.explanation.rules``.
+
+    Numbers for rules asked for by name: epsilon; relative: epsilon times the layer's root mean square; gamma; low, high:
+    bounds of the input for z^B, after normalisation, by default those of each sample; bias: whether biases and constants take
+    a share, which is lost; stabiliser: added to the denominators of the other rules and of sums and averages.
+
+    layers: names of layers at whose output the relevance is returned too, in ``details``. most_lost: the lost share above which
+    a note says so. ``gap``: score less the sum of the relevance; ``conservation()``: where it was lost, and to what.
 
     Whatever is no linear layer is passed as ``explanation/relevance.py`` says: a sum shares among its terms, a gate gets
     nothing. LRP-0 is gradient x input on networks of linear, ReLU and max-pooling layers (biases included).
@@ -140,7 +142,7 @@ def deep_taylor(score: Score, x: Tensor, *, low: Any = None, high: Any = None, f
     R_j = sum_k a_j w_jk+ / sum_j a_j w_jk+ R_k from ReLU(score); sums and averages share among their positive terms.
     Non-negative, and sums to ReLU(score) unless a unit has no positive contribution at all. low, high: bounds of the input
     after normalisation, by default the smallest and largest value of each sample. A sample with a score below zero has no
-    positive evidence: its map is zero.
+    positive evidence: its map is zero. What norms hand on with the other sign is clipped; ``raw`` has it.
     """
     checks.one_of("first", first, ("z_box", "w_square"))
     settings = Settings(low=low, high=high, bias=False)

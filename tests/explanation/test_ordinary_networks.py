@@ -1,4 +1,4 @@
-"""Ordinary ways to write a network that a first version of the engine got wrong: each is right now, or refused by name."""
+"""Ordinary ways to write a network that are easily got wrong: each is explained rightly, or refused by name (N4, L7)."""
 
 from __future__ import annotations
 
