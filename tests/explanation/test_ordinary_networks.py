@@ -84,7 +84,17 @@ def turned(s, x):
     return s.b(h.reshape(-1, 6)) * h.size(1)
 
 
+def windows(s, x):
+    """As in Swin: positions in windows, the windows beside the samples in one axis, mixed there, and back."""
+    h = s.a(x).relu().view(len(x), 1, 6)
+    h = torch.cat([h, h * 2, h + 1, h * 3], 1).view(len(x), 2, 2, 6).roll(1, 1)
+    w = h.view(len(x), 2, 1, 2, 1, 6).permute(0, 1, 3, 2, 4, 5).reshape(-1, 1, 6)
+    w = s.a(w).relu().view(len(x), 4, 1, 6).view(-1, 1, 6)
+    return s.b(w.view(len(x), 4, 6).mean(1))
+
+
 RECTIFIED = {
+    "windows": windows,
     "size after a change of shape": turned,
     "add with names": lambda s, x: s.b(torch.add(other=x, input=s.a(x).relu())),
     "sub with names and a factor": lambda s, x: s.b(torch.sub(other=x, input=s.a(x).relu(), alpha=2)),

@@ -41,8 +41,8 @@ def _of(change: Callable[[Tensor], Tensor], value: Any) -> Any:
 LOST = -1
 
 
-def axis_moved(func: Any, args: Any, kwargs: Any, axis: int, x: Tensor, y: Tensor | None) -> int:
-    """Where the samples lie in y, which a move of axes made of x; LOST where that is not known."""
+def axis_moved(func: Any, args: Any, kwargs: Any, axis: int, x: Tensor, y: Tensor | None, n: int) -> int:
+    """Where the n samples lie in y, which a move of axes made of x; LOST where that is not known."""
     if axis == LOST or y is None:
         return LOST
     name = getattr(func, "__name__", "")
@@ -71,13 +71,13 @@ def axis_moved(func: Any, args: Any, kwargs: Any, axis: int, x: Tensor, y: Tenso
         return _indexed(rest[0], axis, ndim)
     if y.shape == x.shape:
         return axis
-    if y.numel() == x.numel():  # the same values in another shape: as many before the samples, and at least as many samples
+    if y.numel() == x.numel():  # the same values in another shape: as many before the samples, and the samples outermost
         before, at = x.shape[:axis].numel(), 0
         while at < y.ndim and y.shape[:at].numel() < before:
             at += 1
-        while at < y.ndim - 1 and y.shape[at] == 1 < x.shape[axis]:
+        while at < y.ndim - 1 and y.shape[at] == 1 < n:
             at += 1
-        fits = at < y.ndim and y.shape[:at].numel() == before and y.shape[at] % x.shape[axis] == 0
+        fits = at < y.ndim and y.shape[:at].numel() == before and y.shape[at] % n == 0
         return at if fits else LOST
     return axis if y.ndim == ndim and y.shape[axis] == x.shape[axis] else LOST
 

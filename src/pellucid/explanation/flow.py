@@ -62,6 +62,7 @@ class Flow(TorchFunctionMode):
         self.outputs: dict[nn.Module, list[Tensor]] = {}
         self.tokens, self.embedded = tokens, list[Tensor]()
         self._rules = Rules()
+        self.rows = 1
         # What was changed in place -> what stands for it now. A table here: nothing is written on a model's own tensors.
         self._now: dict[int, tuple[Tensor, Tensor]] = {}
         self._stale = False  # whether somebody holds a part of a tensor that was changed, or the whole of a changed part
@@ -70,6 +71,7 @@ class Flow(TorchFunctionMode):
     def leaf(self, x: Tensor) -> Tensor:
         """A tensor that steps are followed from."""
         leaf = x.detach().clone().requires_grad_()
+        self.rows = len(x)
         tag_as(leaf, Tag())
         return leaf
 
@@ -243,7 +245,7 @@ class Flow(TorchFunctionMode):
         tags = [t._followed for t in variables]  # type: ignore[attr-defined]
         first = next((i for i, t in enumerate(variables) if args and t is args[0]), 0)
         shown = next((t for t in tensors_in((output,), {}) if t.requires_grad), None)
-        axis = axis_moved(func, args, kwargs, tags[first].axis, variables[first], shown)
+        axis = axis_moved(func, args, kwargs, tags[first].axis, variables[first], shown, self.rows)
         new = Tag(None, all(tag.gate for tag in tags), max(tag.depth for tag in tags), axis)
         reached = False
         for tensor in tensors_in((output,), {}):

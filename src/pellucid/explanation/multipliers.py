@@ -226,7 +226,7 @@ class Multipliers(Backward):
         c, d = (x - x.mean(1, keepdim=True), base - base.mean(1, keepdim=True)) if central else (x, base)
         v, w = c.square().mean(1, keepdim=True) + eps, d.square().mean(1, keepdim=True) + eps
         s, t = v.rsqrt(), w.rsqrt()
-        by_scale = (r * (c + d) / 2).sum(1, keepdim=True) * slope(s - t, v - w, lambda: -s / (2 * v))
+        by_scale = (r * (c + d) / 2).sum(1, keepdim=True) * (-s.square() * t.square() / (s + t))  # (s - t) / (v - w)
         m = r * (s + t) / 2 + by_scale * (c + d) / count
         return [(m - m.mean(1, keepdim=True) if central else m).view(shape)]
 

@@ -204,7 +204,13 @@ class Relevance(Backward):
 
 def _product_per_sample(s: Tensor, b: Tensor, n: int, axis: int) -> Tensor:
     """(n,) sums of s * b; where b has one value per channel the sums over positions come first."""
-    if s.ndim > 2 and axis == 0 and len(s) == n and b.numel() == s.shape[1] and b.shape[-(s.ndim - 1) :][0] == s.shape[1]:
+    if (
+        s.ndim > 2
+        and axis == 0
+        and len(s) == n
+        and b.ndim >= s.ndim - 1
+        and b.shape.numel() == b.shape[1 - s.ndim] == s.shape[1]
+    ):
         return s.flatten(2).sum(2) @ b.flatten()
     return per_sample((s * b).expand_as(s), n, axis)
 
