@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 READY := $(VENV)/.ready
 PEERS := .venv-peers
+# The default tests work on small tensors, where two threads take longer than one.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test check slow long bench peers clean
 
@@ -13,13 +15,13 @@ demo: $(READY)            ## train, explain and audit the bundled default; print
 	$(BIN)/pellucid run
 
 test: $(READY)            ## the default tests (under three minutes)
-	$(BIN)/python -m pytest
+	$(TEST)
 
 check: $(READY)           ## format, lint, types, documentation, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(TEST)
 
 slow: $(READY)            ## real training and other work of minutes
 	$(BIN)/python -m pytest -m slow

@@ -67,8 +67,7 @@ def rows(n=3, width=5, seed=0):
 ASKED = {"lrp": {"composite": "z_plus"}, "deep_lift": {"variant": "reveal_cancel"}, "rap": {}, "deep_taylor": {}}
 
 
-@pytest.mark.parametrize("relu", RELUS)
-@pytest.mark.parametrize("add", SUMS)
+@pytest.mark.parametrize(("relu", "add"), [*[(relu, "+=") for relu in RELUS], *[("module in place", add) for add in SUMS]])
 def test_every_spelling_is_the_same_network(relu, add):
     """PEERS 4 rows 1, 7 to 9 and 24: functional, in place, re-used or an operator, it makes no difference."""
     with torch.random.fork_rng(devices=[]):
