@@ -15,6 +15,7 @@ from torch import Tensor
 from pellucid.core import checks
 from pellucid.core.errors import InputError, UnsupportedError
 
+from . import masks
 from .activation import clipped, weighted
 from .affine import Affine
 from .composites import Chosen, Settings, chosen
@@ -31,11 +32,9 @@ from .steps import Step
 FEW_LOST = 0.25
 
 
-def relevance_rules(pass_: Followed, composite: Any, settings: Settings, **more: Any) -> Relevance:
-    """The rules of a composite for this pass."""
-    return Relevance(
-        pass_.flow, chosen(composite, settings), len(pass_.score), bias=settings.bias, stabiliser=settings.stabiliser, **more
-    )
+def without_biases(pass_: Followed, composite: Chosen, kind: type[Relevance] = Relevance) -> Relevance:
+    """The rules of a composite for this pass, biases and constants taking nothing and nothing written down."""
+    return kind(pass_.flow, composite, bias=False, ledger=False)
 
 
 def ledger_of(rules: Relevance, gap: Tensor) -> tuple[list[str], Tensor]:
@@ -111,7 +110,7 @@ def lrp(
         raise InputError(f"most_lost is {most_lost!r}", cure="Give a share, 0.25 for a quarter.")
     settings = Settings(epsilon, relative, gamma, low, high, bias, stabiliser)
     pass_ = followed(score)
-    rules = relevance_rules(pass_, composite, settings)
+    rules = Relevance(pass_.flow, chosen(composite, settings), bias=bias, stabiliser=stabiliser)
     names = [layers] if isinstance(layers, str) else list(layers)
     places = [pass_.output_of(_module(score, name)) for name in names]
     relevance, *inside = pass_.back_to(rules, places)
@@ -148,7 +147,7 @@ def deep_taylor(score: Score, x: Tensor, *, low: Any = None, high: Any = None, f
     settings = Settings(low=low, high=high, bias=False)
     pass_ = followed(score)
     table = {"first": settings.rule(first), "convolution": ZPlus(bias=False), "dense": ZPlus(bias=False)}
-    rules = PositiveShares(pass_.flow, chosen(table, settings), len(score), bias=False, ledger=False)
+    rules = without_biases(pass_, chosen(table, settings), PositiveShares)
     relevance = pass_.back(rules, seed=pass_.value.detach().clamp(min=0))
     return Found(relevance.clamp(min=0), raw=relevance)
 
@@ -193,20 +192,19 @@ def contrastive_lrp(
     pass_ = followed(score)
     picked = _by_classes(composite, settings)
     z = pass_.logits()
-    target = _target(score)
-    size = z.detach().gather(1, target[:, None]).abs()
-    one = torch.zeros_like(z).scatter(1, target[:, None], 1)
-    mine = pass_.back(Relevance(pass_.flow, picked, len(score), bias=False, ledger=False), one * size, z)
+    one = _one_hot(score, z)
+    size = (z.detach() * one).sum(1, keepdim=True).abs()
+    mine = pass_.back(without_biases(pass_, picked), one * size, z)
     if dual == "others":
         if z.shape[1] < 2:
             raise UnsupportedError("a single output has no other classes", cure='Use dual="negated".')
         seed = (1 - one) * size / (z.shape[1] - 1)
-        theirs = pass_.back(Relevance(pass_.flow, picked, len(score), bias=False, ledger=False), seed, z)
+        theirs = pass_.back(without_biases(pass_, picked), seed, z)
     else:
-        theirs = pass_.back(Negated(pass_.flow, picked, len(score), bias=False, ledger=False), one * size, z)
+        theirs = pass_.back(without_biases(pass_, picked, Negated), one * size, z)
     total, other = (t.flatten(1).sum(1) for t in (mine, theirs))
     scale = torch.where(other != 0, total / torch.where(other != 0, other, 1), torch.ones_like(other))
-    raw = mine - theirs * scale.view(-1, *[1] * (mine.ndim - 1))
+    raw = mine - theirs * masks.beside(scale, mine)
     return Found(raw.clamp(min=0) if clip else raw, raw=raw)
 
 
@@ -217,10 +215,10 @@ def _by_classes(composite: Any, settings: Settings) -> Chosen:
     return chosen(usual if composite is None else composite, settings)
 
 
-def _target(score: Score) -> Tensor:
-    target = score.target
-    assert target is not None
-    return target
+def _one_hot(score: Score, z: Tensor) -> Tensor:
+    """(B, K) one at every sample's class, else zero."""
+    assert score.target is not None
+    return torch.zeros_like(z).scatter(1, score.target[:, None], 1)
 
 
 @method(
@@ -244,21 +242,18 @@ def softmax_gradient_lrp(score: Score, x: Tensor, *, composite: Any = None, low:
     if z.shape[1] < 2:
         raise UnsupportedError("a single output has no softmax", cure="Use lrp.")
     y = z.detach().softmax(1)
-    target = _target(score)[:, None]
-    mine = y.gather(1, target)
-    one = torch.zeros_like(y).scatter(1, target, 1)
+    one = _one_hot(score, y)
+    mine = (y * one).sum(1, keepdim=True)
     rest = (y * (1 - one)).sum(1, keepdim=True)  # 1 - y_t, without the digits that a certain class would lose
     seed = mine * (one * rest - (1 - one) * y)
-    return Found(
-        pass_.back(Relevance(pass_.flow, _by_classes(composite, settings), len(score), bias=False, ledger=False), seed, z)
-    )
+    return Found(pass_.back(without_biases(pass_, _by_classes(composite, settings)), seed, z))
 
 
 class Relative(Relevance):
     """The rules of relative attributing propagation."""
 
-    def __init__(self, flow: Flow, rows: int, box: ZBox) -> None:
-        super().__init__(flow, Chosen(lambda place: ZPlus(bias=False)), rows, bias=False, ledger=False)
+    def __init__(self, flow: Flow, box: ZBox) -> None:
+        super().__init__(flow, Chosen(lambda place: ZPlus(bias=False)), bias=False, ledger=False)
         self.box = box
 
     def shared(self, step: Step, op: Affine, z: Tensor, r: Tensor) -> Shared:
@@ -300,7 +295,7 @@ def rap(score: Score, x: Tensor, *, low: Any = None, high: Any = None) -> Found:
     score at every layer, but for units that no input is active at.
     """
     pass_ = followed(score)
-    return Found(pass_.back(Relative(pass_.flow, len(score), ZBox(low=low, high=high))))
+    return Found(pass_.back(Relative(pass_.flow, ZBox(low=low, high=high))))
 
 
 @method(
@@ -320,7 +315,8 @@ def relevance_cam(score: Score, x: Tensor, *, relu: bool = False) -> Found:
     """
     pass_ = followed(score)
     z = pass_.logits()
-    seed = torch.full_like(z, -1 / z.shape[1]).scatter(1, _target(score)[:, None], 1)
+    one = _one_hot(score, z)
+    seed = one - (1 - one) / z.shape[1]
     plus = Chosen(lambda place: ZPlus(bias=False))
-    a, r, _ = pass_.back_to_layer(Relevance(pass_.flow, plus, len(score), bias=False, ledger=False), seed, z)
+    a, r = pass_.back_to_layer(without_biases(pass_, plus), seed, z)
     return clipped(weighted(r.flatten(2).mean(2), a), x, relu)

@@ -43,11 +43,12 @@ from .arguments import (
 from .borrowing import Model, descendants, first_tensor, watched
 from .inputs import Inputs
 from .operations import GATES, KINDS, names, plain_name
-from .steps import Backward, Rules, Step, Stepped, Tag, tag_as, tagged
+from .steps import Backward, Rules, Step, Stepped, Tag, tagged
 
 _OURS, _TORCH = f"{Path(__file__).parents[1]}{os.sep}", f"{Path(torch.__file__).parent}{os.sep}"
-# What leaves the computation as it is, although it is called on a tensor.
+# What leaves whole numbers the samples' own.
 _SAME = frozenset(names("to long int clone contiguous type detach view_as"))
+# What leaves the computation as it is, although it is called on a tensor.
 _ASIDE = frozenset(names("requires_grad retain_grad register_hook"))
 
 
@@ -70,10 +71,8 @@ class Flow(TorchFunctionMode):
 
     def leaf(self, x: Tensor) -> Tensor:
         """A tensor that steps are followed from."""
-        leaf = x.detach().clone().requires_grad_()
         self.rows = len(x)
-        tag_as(leaf, Tag())
-        return leaf
+        return tagged(x.detach().clone().requires_grad_(), Tag())
 
     def start(self, leaf: Tensor) -> Tensor:
         """What the model is called with: code that works in place does not reach the leaf itself."""
@@ -165,11 +164,11 @@ class Flow(TorchFunctionMode):
             return self._route(func, args, kwargs, variables)
         if name == "linear" and any(t.requires_grad for t in tensors_in(args[1:], kwargs)):
             with self:  # a weight or a bias that depends on the input too
-                x, w, b = (*args, *kwargs.values(), None)[:3]
+                x, w, b = (*args, None)[:3]
                 return torch.matmul(x, w.transpose(-1, -2)) if b is None else torch.matmul(x, w.transpose(-1, -2)) + b
         if kind == "dropout":
             if not drops(name, args, kwargs):
-                return args[0] if args else kwargs["input"]
+                return args[0]
             raise UnsupportedError("the network drops values at random in evaluation mode too", where=self.place())
         return self._step(func, name, kind, args, kwargs, variables)
 
@@ -230,12 +229,10 @@ class Flow(TorchFunctionMode):
         if isinstance(output, tuple) and step.named is not None:
             output = step.named(output)
         gate = name in GATES or (kind in ("sum", "product") and all(step.gates))
-        tag = Tag(
-            step, gate, depth + (affine is not None), axis_left(kind, name, args, kwargs, tags[0].axis, variables[0].ndim)
-        )
+        tag = Tag(step, gate, depth + (affine is not None), step.axis)
         tensor = first_tensor(output)
         assert tensor is not None
-        tag_as(tensor, tag)
+        tagged(tensor, tag)
         return output if wants_places or kind != "max_pool" else tensor
 
     def _route(self, func: Any, args: Any, kwargs: Any, variables: list[Tensor]) -> Any:
@@ -251,7 +248,7 @@ class Flow(TorchFunctionMode):
         for tensor in tensors_in((output,), {}):
             if tensor.requires_grad:
                 reached = True
-                tag_as(tensor, new)
+                tagged(tensor, new)
                 if tensor._is_view() and tensor._base is not None:
                     tensor._base.__dict__.setdefault("_views", []).append(weakref.ref(tensor))
         if reached:

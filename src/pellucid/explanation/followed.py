@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,8 @@ from torch import Tensor, nn
 
 from pellucid.core.errors import UnsupportedError
 
-from .borrowing import first_tensor
 from .flow import Flow
-from .layers import Layout, layout_of
+from .layers import layout_of, said_of_uses
 from .replay import agree
 from .score import Score
 from .steps import Backward
@@ -47,28 +47,20 @@ class Followed:
         mine = found[0] if x.is_floating_point() else torch.stack([f.sum(-1) for f in found[:n]]).sum(0)
         return [mine, *found[n:]]
 
-    def back_to_layer(self, rules: Backward, seed: Tensor, at: Tensor | None = None) -> tuple[Tensor, Tensor, Layout]:
-        """The activations of the layer looked at and what comes back to them, as maps (B, K, ...), and their layout: 1 H."""
-        output, layout = self.at_layer(self.score.layers[-1])
-        self.score.passes.head += len(self.score)
-        (found,) = self.flow.back(rules, self.value if at is None else at, seed, [output])
-        return layout.maps(output.detach()), layout.maps(found), layout
-
-    def at_layer(self, layer: nn.Module) -> tuple[Tensor, Layout]:
-        """The last output of a layer, and how it becomes maps."""
-        output = self.output_of(layer)
+    def back_to_layer(self, rules: Backward, seed: Tensor, at: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The activations of the layer looked at and what comes back to them, as maps (B, K, ...): 1 H."""
         score = self.score
-        return output, layout_of(output, score.x, layer, channels_last=score.inputs.channels_last)
+        layer = score.layers[-1]
+        output = self.output_of(layer)
+        layout = layout_of(output, score.x, layer, channels_last=score.inputs.channels_last)
+        score.passes.head += len(score)
+        (found,) = self.flow.back(rules, self.value if at is None else at, seed, [output])
+        return layout.maps(output.detach()), layout.maps(found)
 
     def output_of(self, layer: nn.Module) -> Tensor:
         """The last output of a layer in this pass."""
         seen = self.flow.outputs.get(layer, [])
-        if not seen:
-            raise UnsupportedError("the layer is not used by the model's forward pass", where=type(layer).__name__)
-        if len(seen) > 1:
-            note = f"the layer runs {len(seen)} times in one forward pass; its last use is explained"
-            if note not in self.score.notes:
-                self.score.notes.append(note)
+        self.score.notes += said_of_uses(layer, len(seen))
         return seen[-1]
 
     def logits(self) -> Tensor:
@@ -76,8 +68,7 @@ class Followed:
         if self.score.target is None:
             raise UnsupportedError("a target function has no other classes", cure="Give the target as a class index.")
         with self.flow:
-            found = logits(self.answer, len(self.score))
-        return first_tensor(found)  # type: ignore[return-value]
+            return logits(self.answer, len(self.score))
 
 
 def followed(score: Score, x: Tensor | None = None) -> Followed:
@@ -90,16 +81,13 @@ def _follow(score: Score, x: Tensor) -> Followed:
     flow = Flow(score.model, tokens=x if whole else None)
     ends = [] if whole else [flow.leaf(x)]
     given = flow.start_tokens() if whole else flow.start(ends[0])
-    with flow, flow.watching():
-        everyone = score.everyone()
-        output = score._run(given, everyone[: len(x)])
-        if x is score.x:
+    mine = x is score.x
+    with flow, flow.watching() if mine else nullcontext():  # nobody asks for a layer of a baseline
+        output = score._run(given, score.everyone()[: len(x)])
+        if mine:
             with torch.no_grad():
                 score._remember(output)
-        spread = output
-        if len(x) < len(everyone):  # one row that stands for all samples, each with its own target
-            spread = logits(output, len(x)).expand(len(everyone), -1)
-        value = score.select(spread, everyone, score.of)
+        value = _selected(score, output, len(x))
     if flow.hidden:
         _check(score, x, value)
     ends = ends or flow.embedded
@@ -111,13 +99,17 @@ def _follow(score: Score, x: Tensor) -> Followed:
     return Followed(score, flow, ends, value, output)
 
 
+def _selected(score: Score, output: Any, rows: int) -> Tensor:
+    """(B,) the score of an answer to every sample, or to one row that stands for all of them, each with its own target."""
+    everyone = score.everyone()
+    spread = output if rows == len(everyone) else logits(output, rows).expand(len(everyone), -1)
+    return score.select(spread, everyone, score.of)
+
+
 def _check(score: Score, x: Tensor, value: Tensor) -> None:
     """Changes in place reach whoever shares memory, which cannot be seen from here: so the score is compared, for 1 F more."""
-    everyone = score.everyone()
     with torch.no_grad():
-        output = score._run(x.clone(), everyone[: len(x)])
-        spread = output if len(x) == len(everyone) else logits(output, len(x)).expand(len(everyone), -1)
-        plain = score.select(spread, everyone, score.of)
+        plain = _selected(score, score._run(x.clone(), score.everyone()[: len(x)]), len(x))
     if not agree(value.detach(), plain, plain):
         raise UnsupportedError(
             "the network changes tensors in place that it also holds under another shape, which cannot be followed",

@@ -91,7 +91,7 @@ def guided_grad_cam(score: Score, x: Tensor) -> Found:
     """
     pass_, guided = _back(score, Guided())
     one = torch.ones_like(pass_.value)
-    a, g, _ = pass_.back_to_layer(Backward(), one)
+    a, g = pass_.back_to_layer(Backward(), one)
     raw = weighted(g.flatten(2).mean(2), a)
     cam = masks.collect(on_the_input(raw.clamp(min=0), x))
     return Found(guided * (cam[:, None] if x.ndim > 2 else cam), raw=raw)

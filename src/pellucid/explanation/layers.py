@@ -122,6 +122,13 @@ def _features_last(module: nn.Module | None) -> bool:
     return bool(said) and said[-1]
 
 
+def said_of_uses(layer: nn.Module, times: int) -> list[str]:
+    """What is said of a layer that ran so often in one pass; UnsupportedError where it did not."""
+    if times == 0:
+        raise UnsupportedError("the layer is not used by the model's forward pass", where=type(layer).__name__)
+    return [f"the layer runs {times} times in one forward pass; its last use is explained"] if times > 1 else []
+
+
 def find_layer(model: Model, layer: Layer, x: Tensor | Inputs) -> tuple[str, nn.Module]:
     """The layer asked for by name or module, else the last one with a map: see ``find_layers``."""
     return find_layers(model, layer, x)[-1]

@@ -180,8 +180,7 @@ def _run_one(name: str, score: Score, options: Mapping[str, Any]) -> tuple[Found
     if METHODS[name].family == "gradient" and METHODS[name].facts["needs"] != "steps":
         differentiable(mine.x)
     found = inspect.unwrap(METHODS[name].value)(mine, mine.x, **options)
-    if mine is not score:
-        score.learn(mine)
+    score.learn(mine)
     if isinstance(found, Tensor):
         found = Found(found)
     if found.relevance.shape != mine.x.shape:

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from pellucid.core.errors import UnsupportedError
 
-from .affine import Affine
+from . import masks
 from .flow import Flow
-from .relevance import folded_left
-from .steps import Backward, Step, batch_norm_scale, local
+from .relevance import folded_left, with_norm_behind
+from .steps import Backward, Step, local
 
 # Differences from the reference below this are taken for none (1e-7 in the authors' program, which knows float32 only).
 _ALIKE = {torch.float64: 1e-10}
@@ -101,7 +101,7 @@ class Multipliers(Backward):
         if step.pair is None:
             return self.gradient(step, r)
         plus, minus = step.pair
-        op, theirs = op_of(step), self.input_of(step)
+        (op, _), theirs = with_norm_behind(step), self.input_of(step)
         found = op.back(plus + minus, op.weight) + (op.a - theirs).sign() * op.back(plus - minus, op.weight.abs())
         return [found / 2]
 
@@ -112,7 +112,7 @@ class Multipliers(Backward):
         source = self._revealed(step)
         if source is None:
             return [r * slope(step.output - other.output, x - base, derivative_of(step))]
-        op = op_of(source)
+        op, _ = with_norm_behind(source)
         difference = op.a - self.input_of(source)
         total = x - base
         plus = (total + op.apply(difference.abs(), op.weight.abs())) / 2
@@ -219,7 +219,7 @@ class Multipliers(Backward):
         else:
             groups = n["num_groups"] if name == "group_norm" else x.shape[1]
             count = x[0].numel() // groups
-            r = r if weight is None else r * weight.view(1, -1, *[1] * (x.ndim - 2))
+            r = r if weight is None else r * masks.beside(weight[None], r)
         r, x, base = (t.reshape(-1, count) for t in (r, x, base))
         eps = n["eps"] if n["eps"] is not None else torch.finfo(x.dtype).eps
         central = name != "rms_norm"
@@ -229,11 +229,3 @@ class Multipliers(Backward):
         by_scale = (r * (c + d) / 2).sum(1, keepdim=True) * (-s.square() * t.square() / (s + t))  # (s - t) / (v - w)
         m = r * (s + t) / 2 + by_scale * (c + d) / count
         return [(m - m.mean(1, keepdim=True) if central else m).view(shape)]
-
-
-def op_of(step: Step) -> Affine:
-    """An affine step with the batch norm behind it folded in, but not one before it, which has a way back of its own."""
-    op = step.affine
-    assert op is not None
-    norm = step.folded() if step.folded is not None else None
-    return op.folded(*batch_norm_scale(norm)) if norm is not None and folded_left(norm) is step else op

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import masks
 from .affine import Affine
 from .composites import Chosen, places
 from .flow import Flow
@@ -48,44 +49,46 @@ def _foldable(step: Step) -> bool:
     return step.affine is not None and step.affine.scaled is not None
 
 
-def seen_whole(step: Step) -> tuple[Affine, Tensor, Step | None]:
-    """An affine step with the batch norms around it folded in: the operation, its output, and the norm that was before it."""
-    op, z = step.affine, step.output
-    assert op is not None
+def norm_before(step: Step) -> Step | None:
+    """The batch norm that is folded into an affine step from the front: that step alone reads it, and no other has it."""
+    norm = step.sources[0]
+    alone = norm is not None and norm.kind == "batch_norm" and norm.uses == 1 and folded_left(norm) is None
+    return norm if alone and _foldable(step) else None
+
+
+def with_norm_behind(step: Step) -> tuple[Affine, Tensor]:
+    """An affine step with the batch norm behind it folded in, and its output."""
+    assert step.affine is not None
     norm = step.folded() if step.folded is not None else None
-    if norm is not None and folded_left(norm) is step:
-        op, z = op.folded(*batch_norm_scale(norm)), norm.output
-    before = step.sources[0]
-    if before is not None and before.kind == "batch_norm" and before.uses == 1 and not folded_left(before) and _foldable(step):
-        return op.unfolded(before.values[0], *batch_norm_scale(before)), z, before
-    return op, z, None
+    if norm is None or folded_left(norm) is not step:
+        return step.affine, step.output
+    return step.affine.folded(*batch_norm_scale(norm)), norm.output
 
 
-def _folded_right(step: Step, flow: Flow) -> bool:
-    """Whether a batch norm belongs to the affine step behind it, the only one that reads its output."""
-    if step.uses != 1 or folded_left(step) is not None:
-        return False
-    return any(s.sources[0] is step and _foldable(s) for s in flow.affine_steps)
+def seen_whole(step: Step) -> tuple[Affine, Tensor]:
+    """An affine step with the batch norms around it folded in, and its output."""
+    (op, z), norm = with_norm_behind(step), norm_before(step)
+    return op if norm is None else op.unfolded(norm.values[0], *batch_norm_scale(norm)), z
 
 
 class Relevance(Backward):
     """Layer-wise relevance propagation under a composite."""
 
     def __init__(
-        self, flow: Flow, composite: Chosen, rows: int, *, bias: bool = True, stabiliser: float = 0.0, ledger: bool = True
+        self, flow: Flow, composite: Chosen, *, bias: bool = True, stabiliser: float = 0.0, ledger: bool = True
     ) -> None:
-        self.flow, self.composite, self.rows, self.bias, self.stabiliser = flow, composite, rows, bias, stabiliser
+        self.composite, self.rows, self.bias, self.stabiliser = composite, flow.rows, bias, stabiliser
         composite.check(flow.affine_steps)
         self.places = places(flow.affine_steps)
         self.keeps = ledger
         self.lost: list[Loss] = []
         self.last: Step | None = None  # the affine step nearest to the score: the first that anything comes back to
-        self.right = {s for s in flow.steps if s.kind == "batch_norm" and _folded_right(s, flow)}
+        self.right = {norm for step in flow.affine_steps if (norm := norm_before(step)) is not None}
 
     def affine(self, step: Step, r: Tensor) -> Sequence[Tensor | None]:
         """By the rule of the composite."""
         self.last = self.last or step
-        op, z, _ = seen_whole(step)
+        op, z = seen_whole(step)
         found, taken = self.shared(step, op, z, r)
         self.keep(step, r, [found], taken)
         return [found]
@@ -130,9 +133,7 @@ class Relevance(Backward):
 
     def sum(self, step: Step, r: Tensor) -> Sequence[Tensor | None]:
         """In proportion to the summands."""
-        if len(step.values) == 1 and step.gates[0]:
-            return [r.sum_to_size(step.values[0].shape)]
-        if len(step.values) == 1 and not self.bias:
+        if len(step.values) == 1 and (step.gates[0] or not self.bias):
             return [r.sum_to_size(step.values[0].shape)]
         s = shares(r, step.output, self.stabiliser)
         found: list[Tensor | None] = []
@@ -174,10 +175,9 @@ class Relevance(Backward):
             return [r]
         g, c = batch_norm_scale(step)
         x = step.values[0]
-        shape = (1, -1, *[1] * (x.ndim - 2))
         s = shares(r, step.output, self.stabiliser)
-        found = x * g.view(shape) * s
-        self.keep(step, r, [found], [(s, c.view(shape))])
+        found = x * masks.beside(g[None], x) * s
+        self.keep(step, r, [found], [(s, masks.beside(c[None], x))])
         return [found]
 
     def norm(self, step: Step, r: Tensor) -> Sequence[Tensor | None]:
@@ -240,7 +240,7 @@ def held_norm(step: Step, x: Tensor) -> Callable[[Tensor], Tensor]:
     weight = n.get("weight")
     if step.name == "instance_norm" and n["running_var"] is not None and not n["use_input_stats"]:
         by = torch.rsqrt(n["running_var"] + n["eps"]) * (1 if weight is None else weight)
-        return lambda v: v * by.view(1, -1, *[1] * (x.ndim - 2))
+        return lambda v: v * masks.beside(by[None], v)
     if step.name in ("layer_norm", "rms_norm"):
         axes = tuple(range(x.ndim - len(n["normalized_shape"]), x.ndim))
         eps = n["eps"] if n["eps"] is not None else torch.finfo(x.dtype).eps
@@ -253,12 +253,11 @@ def held_norm(step: Step, x: Tensor) -> Callable[[Tensor], Tensor]:
     groups = n["num_groups"] if step.name == "group_norm" else x.shape[1]
     each = x.reshape(len(x), groups, -1)
     scale = torch.rsqrt(each.var(2, unbiased=False, keepdim=True) + n["eps"])
-    shape = [1, -1] + [1] * (x.ndim - 2)
 
     def run(v: Tensor) -> Tensor:
         rows = v.reshape(len(v), groups, -1)
         y = ((rows - rows.mean(2, keepdim=True)) * scale).view(v.shape)
-        return y if weight is None else y * weight.view(shape)
+        return y if weight is None else y * masks.beside(weight[None], y)
 
     return run
 

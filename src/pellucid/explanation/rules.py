@@ -95,8 +95,6 @@ class Rule:
     """What the rules share. ``z``: the outputs with their bias; a rule returns the relevance of the inputs."""
 
     name: ClassVar[str] = ""
-    # How many applications of the operation a rule takes beside the forward: at the least (inputs of one sign), at the most.
-    passes: ClassVar[tuple[int, int]] = (1, 1)
     bias: bool = True
     stabiliser: float = 0.0
 
@@ -119,14 +117,16 @@ class Zero(Rule):
 
     def __call__(self, op: Affine, z: Tensor, r: Tensor) -> Shared:
         """See the class."""
-        d = z if self.bias or op.bias is None else z - op.bias
-        s = shares(r, d, self.stabiliser)
-        b = self._bias(op)
+        d = z if self.bias else free_of(op, z)
+        s, b = shares(r, d, self._added(op, d)), self._bias(op)
         return op.a * op.back(s, op.weight), [] if b is None else [(s, b)]
+
+    def _added(self, op: Affine, d: Tensor) -> float | Tensor:
+        return self.stabiliser
 
 
 @dataclass(frozen=True)
-class Epsilon(Rule):
+class Epsilon(Zero):
     """LRP-epsilon (Bach et al. 2015, eq. 58): R_j = sum_k c_jk / (z_k + epsilon sign(z_k)) R_k.
 
     relative: epsilon is multiplied by the root mean square of the sample's denominators in this layer.
@@ -140,13 +140,8 @@ class Epsilon(Rule):
         super().__post_init__()
         checks.positive("epsilon", self.epsilon, zero=True)
 
-    def __call__(self, op: Affine, z: Tensor, r: Tensor) -> Shared:
-        """See the class."""
-        d = z if self.bias or op.bias is None else z - op.bias
-        by = self.epsilon * scale_of(d, op.axis) if self.relative else self.epsilon
-        s = shares(r, d, by + self.stabiliser)
-        b = self._bias(op)
-        return op.a * op.back(s, op.weight), [] if b is None else [(s, b)]
+    def _added(self, op: Affine, d: Tensor) -> float | Tensor:
+        return (self.epsilon * scale_of(d, op.axis) if self.relative else self.epsilon) + self.stabiliser
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,6 @@ class Gamma(Rule):
     """
 
     name: ClassVar[str] = "gamma"
-    passes: ClassVar[tuple[int, int]] = (2, 3)
     gamma: float = 0.25
 
     def __post_init__(self) -> None:
@@ -192,7 +186,6 @@ class AlphaBeta(Rule):
     """LRP-alpha-beta (Bach et al. 2015, eq. 60): R_j = sum_k (alpha c+ / sum c+  -  beta c- / sum c-) R_k, beta = alpha - 1."""
 
     name: ClassVar[str] = "alpha_beta"
-    passes: ClassVar[tuple[int, int]] = (3, 3)
     alpha: float = 2.0
 
     def __post_init__(self) -> None:
@@ -236,7 +229,6 @@ class ZPlus(AlphaBeta):
     """z+ (Montavon et al. 2017, eq. 13): alpha = 1, beta = 0. Without bias, on inputs >= 0, deep Taylor's rule."""
 
     name: ClassVar[str] = "z_plus"
-    passes: ClassVar[tuple[int, int]] = (2, 3)
     alpha: float = 1.0
 
 
@@ -279,7 +271,6 @@ class ZBox(Rule):
     """
 
     name: ClassVar[str] = "z_box"
-    passes: ClassVar[tuple[int, int]] = (5, 5)
     low: Any = None
     high: Any = None
 

@@ -24,7 +24,7 @@ from . import masks
 from .borrowing import Model, borrowed, first_tensor, watched, with_first
 from .habits import LEAST_CHANNELS_LAST, Habits
 from .inputs import Inputs
-from .layers import Layout, layout_of
+from .layers import Layout, layout_of, said_of_uses
 from .linearity import affine
 from .tail import Record, Tail
 from .targets import SCALES, Target, as_indices, called, logits, no_probability, of_class
@@ -213,10 +213,7 @@ class Score:
         with recording, watched(looking):
             output = self._run(self.x.clone(), self.everyone())
         for layer, times in uses.items():
-            if times == 0:
-                raise UnsupportedError("the layer is not used by the model's forward pass", where=type(layer).__name__)
-            if times > 1:
-                self.notes.append(f"the layer runs {times} times in one forward pass; its last use is explained")
+            self.notes += said_of_uses(layer, times)
         outputs, layouts = zip(*(found[layer] for layer in self.layers))
         self._cut = Cut(list(outputs), list(layouts), self._remember(output), record)
         return self._cut

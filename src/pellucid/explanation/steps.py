@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pellucid.core.errors import UnsupportedError
 
+from . import masks
 from .affine import Affine
 from .borrowing import first_tensor
 
@@ -91,7 +92,7 @@ class Backward:
         if step.name == "relu":
             return [r * (step.output > 0)]
         if step.kind == "batch_norm":
-            return [r * batch_norm_scale(step)[0].view(1, -1, *[1] * (r.ndim - 2))]
+            return [r * masks.beside(batch_norm_scale(step)[0][None], r)]
         if step.kind == "sum":
             return [(r if sign == 1 else sign * r).sum_to_size(v.shape) for v, sign, varies in step.operands if varies]
         return local(step.call, step.values, r)
@@ -164,12 +165,7 @@ class Stepped(torch.autograd.Function):
             return (None, None, *ctx.rules.now(ctx.step, r))
 
 
-def tag_as(tensor: Tensor, tag: Tag) -> None:
-    """Write down what is known of a tensor, on the tensor."""
-    tensor._followed = tag  # type: ignore[attr-defined]
-
-
 def tagged(tensor: Tensor, tag: Tag) -> Tensor:
-    """The tensor, with what is known of it."""
-    tag_as(tensor, tag)
+    """The tensor, with what is known of it written on it."""
+    tensor._followed = tag  # type: ignore[attr-defined]
     return tensor
