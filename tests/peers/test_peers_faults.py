@@ -871,17 +871,22 @@ class Forked(nn.Module):
         return self.head(torch.flatten(self.pool(torch.cat([a, self.conv(self.relu(self.norm(a)))], 1)), 1))
 
 
-def test_zennit_merges_a_batch_norm_that_is_not_the_only_reader():
-    """It looks at the order of the modules: the network that it explains gives other logits. Ours are the network's own."""
+def zennit_logits_once_merged(model, x):
+    """The logits of the targets that zennit explains, which are those of the model with its batch norms merged."""
     composites = pytest.importorskip("zennit.composites")
     attribution = pytest.importorskip("zennit.attribution")
     canonizers = pytest.importorskip("zennit.canonizers")
-    model, x = network(Forked), images()
-    logits = score_of(model, x, TARGET)
     composite = composites.EpsilonPlus(canonizers=[canonizers.SequentialMergeBatchNorm()])
     with attribution.Gradient(model, composite) as attributor:
         theirs, _ = attributor(x.clone(), at_target(TARGET))
-    assert ((theirs[torch.arange(2), TARGET] - logits).abs() > 0.05 * logits.abs()).all()
+    return theirs[torch.arange(2), TARGET]
+
+
+def test_zennit_merges_a_batch_norm_that_is_not_the_only_reader():
+    """It looks at the order of the modules: the network that it explains gives other logits. Ours are the network's own."""
+    model, x = network(Forked), images()
+    logits = score_of(model, x, TARGET)
+    assert ((zennit_logits_once_merged(model, x) - logits).abs() > 0.05 * logits.abs()).all()
     close(ours("lrp", model, x).score, logits)
 
 
@@ -901,15 +906,9 @@ def test_zennit_cannot_merge_a_batch_norm_before_its_convolution():
 
 def test_zennit_divides_a_merged_batch_norm_by_its_epsilon_again():
     """0.5.1 leaves eps where it sets the variance to one: every batch norm takes 5e-6 away. Mended in 1.0.0."""
-    composites = pytest.importorskip("zennit.composites")
-    attribution = pytest.importorskip("zennit.attribution")
-    canonizers = pytest.importorskip("zennit.canonizers")
     model, x = network(VggNormLike), images()
     logits = score_of(model, x, TARGET)
-    composite = composites.EpsilonPlus(canonizers=[canonizers.SequentialMergeBatchNorm()])
-    with attribution.Gradient(model, composite) as attributor:
-        theirs, _ = attributor(x.clone(), at_target(TARGET))
-    missed = (theirs[torch.arange(2), TARGET] - logits).abs() / logits.abs()
+    missed = (zennit_logits_once_merged(model, x) - logits).abs() / logits.abs()
     assert (missed > 1e-6).all()
     assert (missed < 1e-3).all()
     close(ours("lrp", model, x).score, logits, 1e-12)

@@ -160,6 +160,11 @@ def _names(name: str) -> tuple[str, ...]:
     return (*head, "output_padding", "groups", "dilation") if "transpose" in name else (*head, "dilation", "groups")
 
 
+def _each(value: Any, axes: int) -> list[int]:
+    """A number for each axis."""
+    return [value] * axes if isinstance(value, int) else list(value) * (axes if len(value) == 1 else 1)
+
+
 def _convolution(name: str, args: Any, kwargs: Any) -> Affine | None:
     given: dict[str, Any] = {**dict(zip(_names(name), args)), **kwargs}
     a, weight, bias = given["input"], given["weight"], given.get("bias")
@@ -169,12 +174,8 @@ def _convolution(name: str, args: Any, kwargs: Any) -> Affine | None:
     axes, transposed = int(name[-2]), "transpose" in name
     lone = a.ndim == axes + 1  # without a batch axis
 
-    def several(key: str, default: int) -> list[int]:
-        value = given.get(key, default)
-        return [value] * axes if isinstance(value, int) else list(value) * (axes if len(value) == 1 else 1)
-
-    stride, dilation, groups = several("stride", 1), several("dilation", 1), int(given.get("groups", 1))
-    output_padding = several("output_padding", 0) if transposed else [0] * axes
+    stride, dilation = (_each(given.get(key, 1), axes) for key in ("stride", "dilation"))
+    groups, output_padding = int(given.get("groups", 1)), _each(given.get("output_padding", 0), axes)
     extra = [0] * axes  # zeros beyond the even padding, at the far end
     if isinstance(given.get("padding", 0), str):
         padding = [0] * axes
@@ -182,7 +183,7 @@ def _convolution(name: str, args: Any, kwargs: Any) -> Affine | None:
             total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:])]
             padding, extra = [t // 2 for t in total], [t % 2 for t in total]
     else:
-        padding = several("padding", 0)
+        padding = _each(given.get("padding", 0), axes)
     far = [n for e in reversed(extra) for n in (0, e)]
 
     def wide(x: Tensor) -> Tensor:

@@ -184,17 +184,8 @@ class Flow(TorchFunctionMode):
             kind = "affine" if affine is not None else "matmul"
         elif kind in ("sum", "product"):
             operands = operands_of(name, args, kwargs)
-        elif kind in ("batch_norm", "norm", "max_pool"):
-            given = named(func, name, args, kwargs)
-            if kind == "batch_norm" and (given["running_mean"] is None or given["training"]):
-                raise UnsupportedError(
-                    "a batch norm without stored statistics mixes the samples of a batch",
-                    where=self.place(),
-                    cure="Train it with track_running_stats=True.",
-                )
-        if kind == "softmax":
-            axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            given = {"dim": (0 if variables[0].ndim in (0, 1, 3) else 1) if axis is None else axis}
+        elif kind in ("batch_norm", "norm", "max_pool", "softmax"):
+            given = self._given(func, name, kind, args, kwargs)
         if kind in ("activation", "softmax", "pool", "batch_norm", "norm", "max_pool") and len(variables) > 1:
             raise self._refused(name)
         values = [t.detach() for t in variables]
@@ -234,6 +225,20 @@ class Flow(TorchFunctionMode):
         assert tensor is not None
         tagged(tensor, tag)
         return output if wants_places or kind != "max_pool" else tensor
+
+    def _given(self, func: Any, name: str, kind: str, args: Any, kwargs: Any) -> dict[str, Any]:
+        """The arguments by their names, of steps whose rules read them."""
+        if kind == "softmax":
+            axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            return {"dim": (0 if args[0].ndim in (0, 1, 3) else 1) if axis is None else axis}
+        given = named(func, name, args, kwargs)
+        if kind == "batch_norm" and (given["running_mean"] is None or given["training"]):
+            raise UnsupportedError(
+                "a batch norm without stored statistics mixes the samples of a batch",
+                where=self.place(),
+                cure="Train it with track_running_stats=True.",
+            )
+        return given
 
     def _route(self, func: Any, args: Any, kwargs: Any, variables: list[Tensor]) -> Any:
         output = func(*args, **kwargs)

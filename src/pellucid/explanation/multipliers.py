@@ -22,9 +22,8 @@ from torch import Tensor
 
 from pellucid.core.errors import UnsupportedError
 
-from . import masks
 from .flow import Flow
-from .relevance import folded_left, with_norm_behind
+from .relevance import by_stored_moments, folded_left, norm_of, with_norm_behind
 from .steps import Backward, Step, local
 
 # Differences from the reference below this are taken for none (1e-7 in the authors' program, which knows float32 only).
@@ -208,21 +207,13 @@ class Multipliers(Backward):
 
     def norm(self, step: Step, r: Tensor) -> Sequence[Tensor | None]:
         """c = x - mean, v = mean(c^2), y = c / sqrt(v + eps) * w + b, each in finite differences."""
-        n, name = step.given, step.name
-        x, base = step.values[0], self.other(step).values[0]
-        if name == "instance_norm" and n["running_var"] is not None and not n["use_input_stats"]:
+        if by_stored_moments(step):
             return self.gradient(step, r)
-        weight, shape = n.get("weight"), x.shape
-        if name in ("layer_norm", "rms_norm"):
-            count = x[(0,) * (x.ndim - len(n["normalized_shape"]))].numel()
-            r = r if weight is None else r * weight
-        else:
-            groups = n["num_groups"] if name == "group_norm" else x.shape[1]
-            count = x[0].numel() // groups
-            r = r if weight is None else r * masks.beside(weight[None], r)
+        x, base = step.values[0], self.other(step).values[0]
+        shape, (count, eps, weight) = x.shape, norm_of(step, x)
+        r = r if weight is None else r * weight
         r, x, base = (t.reshape(-1, count) for t in (r, x, base))
-        eps = n["eps"] if n["eps"] is not None else torch.finfo(x.dtype).eps
-        central = name != "rms_norm"
+        central = step.name != "rms_norm"
         c, d = (x - x.mean(1, keepdim=True), base - base.mean(1, keepdim=True)) if central else (x, base)
         v, w = c.square().mean(1, keepdim=True) + eps, d.square().mean(1, keepdim=True) + eps
         s, t = v.rsqrt(), w.rsqrt()

@@ -234,30 +234,39 @@ class PositiveShares(Relevance):
         return [x * back]
 
 
+def norm_of(step: Step, x: Tensor) -> tuple[int, float, Tensor | None]:
+    """Of a norm by the values' own moments: how many values each is taken over, eps, and the weights beside x."""
+    n, weight = step.given, step.given.get("weight")
+    eps = n["eps"] if n["eps"] is not None else torch.finfo(x.dtype).eps
+    if step.name in ("layer_norm", "rms_norm"):
+        return x[(0,) * (x.ndim - len(n["normalized_shape"]))].numel(), eps, weight
+    groups = n["num_groups"] if step.name == "group_norm" else x.shape[1]
+    return x[0].numel() // groups, eps, None if weight is None else masks.beside(weight[None], x)
+
+
+def by_stored_moments(step: Step) -> bool:
+    """Whether this is an instance norm that scales by what it stored: a linear function as it is."""
+    n = step.given
+    return step.name == "instance_norm" and n["running_var"] is not None and not n["use_input_stats"]
+
+
 def held_norm(step: Step, x: Tensor) -> Callable[[Tensor], Tensor]:
     """A layer, group, instance or RMS norm as a linear function plus a constant: its scale as it is at x."""
-    n = step.given
-    weight = n.get("weight")
-    if step.name == "instance_norm" and n["running_var"] is not None and not n["use_input_stats"]:
-        by = torch.rsqrt(n["running_var"] + n["eps"]) * (1 if weight is None else weight)
+    if by_stored_moments(step):
+        n = step.given
+        by = torch.rsqrt(n["running_var"] + n["eps"]) * (1 if n.get("weight") is None else n["weight"])
         return lambda v: v * masks.beside(by[None], v)
-    if step.name in ("layer_norm", "rms_norm"):
-        axes = tuple(range(x.ndim - len(n["normalized_shape"]), x.ndim))
-        eps = n["eps"] if n["eps"] is not None else torch.finfo(x.dtype).eps
-        if step.name == "rms_norm":
-            scale = torch.rsqrt(x.square().mean(axes, keepdim=True) + eps)
-        else:
-            scale = torch.rsqrt(x.var(axes, unbiased=False, keepdim=True) + eps)
-        by = scale if weight is None else scale * weight
-        return (lambda v: v * by) if step.name == "rms_norm" else (lambda v: (v - v.mean(axes, keepdim=True)) * by)
-    groups = n["num_groups"] if step.name == "group_norm" else x.shape[1]
-    each = x.reshape(len(x), groups, -1)
-    scale = torch.rsqrt(each.var(2, unbiased=False, keepdim=True) + n["eps"])
+    count, eps, weight = norm_of(step, x)
+
+    def centred(v: Tensor) -> Tensor:
+        rows = v.reshape(-1, count)
+        return rows if step.name == "rms_norm" else rows - rows.mean(1, keepdim=True)
+
+    scale = torch.rsqrt(centred(x).square().mean(1, keepdim=True) + eps)
 
     def run(v: Tensor) -> Tensor:
-        rows = v.reshape(len(v), groups, -1)
-        y = ((rows - rows.mean(2, keepdim=True)) * scale).view(v.shape)
-        return y if weight is None else y * masks.beside(weight[None], y)
+        y = (centred(v) * scale).view(v.shape)
+        return y if weight is None else y * weight
 
     return run
 

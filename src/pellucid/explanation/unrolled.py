@@ -136,6 +136,16 @@ def einsum(flow: Flow, equation: str, *operands: Any) -> Tensor:
     return z.permute([order.index(c) for c in right])
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, masks: list[Tensor | None], dropout: float, scale: float) -> tuple[Tensor, Tensor]:
+    """softmax(scale Q K^T + masks) V, and the weights; a mask of truth values says what is hidden, any other is added."""
+    scores = torch.matmul(q, k.transpose(-2, -1)) * scale
+    for mask in masks:
+        if mask is not None:
+            scores = scores.masked_fill(mask, -math.inf) if mask.dtype is torch.bool else scores + mask
+    weights = F.dropout(scores.softmax(-1), dropout, training=dropout > 0)
+    return torch.matmul(weights, v), weights
+
+
 @unrolled("scaled_dot_product_attention")
 def scaled_dot_product_attention(
     flow: Flow,
@@ -152,13 +162,12 @@ def scaled_dot_product_attention(
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
         value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    scores = torch.matmul(query, key.transpose(-2, -1)) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if attn_mask is not None:
-        masked = attn_mask.dtype is torch.bool
-        scores = scores.masked_fill(~attn_mask, -math.inf) if masked else scores + attn_mask
-    return torch.matmul(F.dropout(scores.softmax(-1), dropout_p, training=dropout_p > 0), value)
+        attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    if attn_mask is not None and attn_mask.dtype is torch.bool:
+        attn_mask = ~attn_mask  # here it says what is seen
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    return attend(query, key, value, [attn_mask], dropout_p, scale)[0]
 
 
 @unrolled("multi_head_attention_forward")
@@ -209,16 +218,12 @@ def multi_head_attention_forward(
         y = F.linear(x, w, b)  # (T, B, D)
         heads.append(y.reshape(y.shape[0], y.shape[1], num_heads, width // num_heads).permute(1, 2, 0, 3))
     q, k, v = heads  # (B, heads, T, d)
-    scores = torch.matmul(q, k.transpose(2, 3)) * (width // num_heads) ** -0.5
-    if attn_mask is not None:
-        if attn_mask.dim() == 3:
-            attn_mask = attn_mask.reshape(-1, num_heads, *attn_mask.shape[1:])
-        scores = scores.masked_fill(attn_mask, -math.inf) if attn_mask.dtype is torch.bool else scores + attn_mask
-    if key_padding_mask is not None:
-        hidden = key_padding_mask[:, None, None]
-        scores = scores.masked_fill(hidden, -math.inf) if hidden.dtype is torch.bool else scores + hidden
-    weights_of = F.dropout(scores.softmax(-1), dropout_p, training=training)
-    y = torch.matmul(weights_of, v).permute(2, 0, 1, 3).flatten(2)
+    if attn_mask is not None and attn_mask.dim() == 3:
+        attn_mask = attn_mask.reshape(-1, num_heads, *attn_mask.shape[1:])
+    hidden = None if key_padding_mask is None else key_padding_mask[:, None, None]
+    dropout = dropout_p if training else 0.0
+    y, weights_of = attend(q, k, v, [attn_mask, hidden], dropout, (width // num_heads) ** -0.5)
+    y = y.permute(2, 0, 1, 3).flatten(2)
     y = F.linear(y, out_proj_weight, out_proj_bias)
     shown = None
     if need_weights:
