@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 READY := $(VENV)/.ready
 PEERS := .venv-peers
-# The default tests work on small tensors, where two threads take longer than one.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# The default tests work on small tensors, where two threads take longer than one: two processes of one thread each.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: demo test check slow long bench peers clean
 
@@ -50,4 +50,4 @@ $(READY): pyproject.toml constraints.txt
 	$(call environment,$(VENV),-e '.[test]')
 
 $(PEERS)/.ready: pyproject.toml constraints.txt constraints-peers.txt
-	$(call environment,$(PEERS),-c constraints-peers.txt -e '.[test]' grad-cam torchcam Quantus shap torchvision zennit)
+	$(call environment,$(PEERS),-c constraints-peers.txt -e '.[test]' grad-cam lime torchcam Quantus shap torchvision zennit)

@@ -40,6 +40,15 @@ PHOTOGRAPHS = {
     "camera": (872, "tripod"),
     "stereo_motorcycle": (670, "motor scooter"),
 }
+# Options of methods that ask a score many times, to draw the sheet in minutes.
+SHORTER: dict[str, dict[str, Any]] = {
+    "shapley": {"features": 8},
+    "kernel_shap": {"samples": 600},
+    "shapley_sampling": {"samples": 6},
+    "lime": {"samples": 600},
+    "rise": {"masks": 1000},
+    "extremal_perturbation": {"steps": 200},
+}
 CLAIMS = {
     "signed": "negative relevance is evidence against the class, not merely less of it",
     "complete": "the relevance sums to the score less the score of the baseline",
@@ -74,7 +83,8 @@ def page() -> str:
         "MobileNetV2 with its published ImageNet weights looks at four photographs that come with scikit-image. Every map "
         f"explains the logit of the class that it answers with: {_listed(seen)}. Methods that look at a layer look at "
         f"`{LAYER}`, the last with spatial axes; those that compare with other samples are given 20 labelled ImageNet "
-        "photographs; all other options are the defaults. A pixel of the picture is the mean of "
+        f"photographs; those that ask many times are given {_shorter()}; all other options are the defaults. A pixel of "
+        "the picture is the mean of "
         f"{COARSER} x {COARSER} values of the map, and colours end as the bars at its foot say.",
         "## How to read the entries",
         f"**Cost** is in rows through the network per sample: {_listed([f'`{u}` {words}' for u, words in UNITS.items()])}. "
@@ -98,6 +108,10 @@ def _entry(entry: Entry[Any]) -> str:
         f"- Claims: {claims}",
     ]
     return f"### `{entry.name}`\n\n{_markdown(entry.summary)}.\n\n" + "\n".join(lines)
+
+
+def _shorter() -> str:
+    return _listed([f"`{name}({', '.join(f'{key}={value}' for key, value in o.items())})`" for name, o in SHORTER.items()])
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -224,6 +238,7 @@ def explained() -> tuple[np.ndarray, list[tuple[str, float]], list[Row]]:
             raise SystemExit(f"The network sees class {got} in '{place}', not {index} ({name}): PHOTOGRAPHS is out of date.")
     images, labels = mobilenet_v2.reference_photographs()
     options: Mapping[str, Mapping[str, Any]] = {
+        **SHORTER,
         "expected_gradients": {"references": images},
         "libra_cam": {"library": pellucid.reference_library(model, images, labels, layer=LAYER)},
     }

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "peers.md").read_text(encoding="utf-8")
-FAULTS = "tests/peers/test_peers_faults.py"
+FAULTS = ("tests/peers/test_peers_faults.py", "tests/peers/test_peers_perturbation_faults.py")
 NAMED = sorted(set(re.findall(r"(tests/[\w/]+\.py)::(\w+)", PAGE)))
 
 
@@ -26,9 +26,10 @@ def test_named_tests_exist(path):
 
 
 def test_every_fault_that_is_shown_is_written_down():
-    shown = {name for name in functions(FAULTS) if name.startswith("test_")}
-    assert shown
-    assert not shown - {name for file, name in NAMED if file == FAULTS}, f"docs/peers.md leaves out tests of {FAULTS}"
+    for faults in FAULTS:
+        shown = {name for name in functions(faults) if name.startswith("test_")}
+        assert shown
+        assert not shown - {name for file, name in NAMED if file == faults}, f"docs/peers.md leaves out tests of {faults}"
 
 
 def test_every_line_names_its_test():

@@ -7,6 +7,8 @@ import io
 import re
 from pathlib import Path
 
+import pytest
+
 from pellucid.cli.main import app
 
 ROOT = Path(__file__).parents[1]
@@ -17,9 +19,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def test_python_prints_what_the_readme_says():
-    (code,) = blocks("python")
-    said = TEXT.split("prints\n\n```\n")[1].split("```")[0]
+@pytest.mark.parametrize("example", range(len(blocks("python"))))
+def test_python_prints_what_the_readme_says(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = blocks("python")[example]
+    said = TEXT.split("prints\n\n```\n")[1 + example].split("```")[0]
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(code, "README.md", "exec"), {})

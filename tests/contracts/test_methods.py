@@ -28,7 +28,8 @@ from pellucid.core.table import METHODS
 from pellucid.explanation.layers import layout_of
 from pellucid.explanation.reference_library import ReferenceLibrary
 
-NAMES = METHODS.names()
+OF_SOME_MODELS = ("linear_shap", "tree_shap")  # of linear models and of trees, which have tests of their own
+NAMES = [name for name in METHODS.names() if name not in OF_SOME_MODELS]
 NETWORKS = list(SHAPES)
 NOISY = ("smoothgrad", "smoothgrad_squared", "vargrad")
 FAST = {
@@ -37,17 +38,29 @@ FAST = {
     "integrated_gradients_smoothgrad": {"steps": 3, "samples": 2},
     "guided_ig": {"steps": 5},
     "expected_gradients": {"samples": 3},
+    "shapley": {"features": 5},
+    "kernel_shap": {"features": 9, "samples": 40},
+    "shapley_sampling": {"features": 6, "samples": 3},
+    "lime": {"features": 9, "samples": 60},
+    "rise": {"masks": 20},
+    "extremal_perturbation": {"steps": 3},
+    "xrai": {"steps": 3},
 }
+
 OF_CLASSES = ("libra_cam", "relevance_cam", "contrastive_lrp", "softmax_gradient_lrp")  # not of any number of the answer
 POOLED = (GapLinear, Volume)  # what CAM is for
 
 
 def works(name: str, kind: type[nn.Module]) -> bool:
-    """Tables have no edges and no maps of activations; volumes have no edges here; CAM wants a pooled linear head."""
+    """Tables have no edges, masks and maps of activations; volumes no edges and regions; CAM wants a pooled linear head."""
     if name == "cam":
         return kind in POOLED
     if name == "edge_detector":
         return kind not in (Dense, Volume)
+    if name == "xrai":
+        return kind not in (Dense, Sequence, Volume)
+    if name == "extremal_perturbation":
+        return kind is not Dense
     return not (kind is Dense and METHODS[name].facts["needs"] == "layer")
 
 

@@ -11,6 +11,7 @@ import torch
 from pellucid import METHODS, InputError, explain
 
 os.environ["KERAS_BACKEND"] = "torch"
+OTHER = ("libra_cam", "linear_shap", "tree_shap")  # with a library, of linear models, of trees
 keras = pytest.importorskip("keras")
 
 
@@ -39,10 +40,14 @@ OPTIONS = {
     "guided_ig": {"steps": 4},
     "integrated_gradients": {"steps": 3, "baseline": images(1, 2)[0]},
     "occlusion": {"window": 4},
+    "extremal_perturbation": {"steps": 4},
+    "rise": {"masks": 40},
+    "shapley": {"features": 6},
+    "kernel_shap": {"features": 8, "samples": 60},
 }
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS.names() if name != "libra_cam"])
+@pytest.mark.parametrize("name", [name for name in METHODS.names() if name not in OTHER])
 def test_every_method_answers_in_the_models_layout(name):
     m, x = model(), images()
     before = [v.value.detach().clone() for v in m.variables]

@@ -38,12 +38,18 @@ def test_every_method_works_on_a_run_or_says_why_not(which, request):
     """References come from the training part; what a table or this network cannot have is refused with the reason."""
     run = RunDirectory.open(request.getfixturevalue(which))
     x = recall.part_of(run, "test").batch(torch.arange(2))[0]
-    cheap = {"smoothgrad": 2, "smoothgrad_squared": 2, "vargrad": 2, "expected_gradients": 3}
+    cheap = {"smoothgrad": 2, "smoothgrad_squared": 2, "vargrad": 2, "expected_gradients": 3, "kernel_shap": 130, "lime": 50}
     asked = {name: {"samples": cheap[name]} if name in cheap else {} for name in METHODS.names()}
+    asked |= {"rise": {"masks": 20}, "extremal_perturbation": {"steps": 3}, "xrai": {"steps": 3}}
     found, refused = explaining.explain_all(run, x, asked | {"guided_ig": {"steps": 3}})
     assert found.keys() | refused.keys() == asked.keys()
-    pictures = {name for name in asked if METHODS[name].facts["needs"] == "layer"} | {"edge_detector"}
-    assert refused.keys() <= ({"cam", "libra_cam"} if which == "image_run" else pictures)
+    pictures = {name for name in asked if METHODS[name].facts["needs"] == "layer"} | {
+        "edge_detector",
+        "xrai",
+        "extremal_perturbation",
+    }
+    other = {"tree_shap", "linear_shap"}  # of trees and of linear models
+    assert refused.keys() <= other | ({"cam", "libra_cam", "shapley"} if which == "image_run" else pictures)
     assert len(found["expected_gradients"].options["references"]) == min(64, len(recall.split_of(run)["train"]))
     assert explaining.described(found["expected_gradients"])["options"]["samples"] == 3
 

@@ -36,6 +36,14 @@ ORDINARY: dict[str, tuple] = {
     "class_samples": (N.random((4, 6, 6)), [0, 1, 1, 0], ["a", "b"]),
     "quality_curves": (LINE, {"gradient": FOUR, "grad_cam": FOUR}),
     "randomisation_curves": (["fc", "conv"], {"gradient": {"ssim": [0.5, 0.2], "rank": [0.3, 0.1]}}, {"ssim": 0.1}),
+    "waterfall": ([61, "female", 23.4], 150.0, [12.5, -3, 20], ["age", "sex", "body mass index"]),
+    "force": ([61, "female", 23.4], 150.0, [12.5, -3, 20], ["age", "sex", "body mass index"]),
+    "beeswarm": (N.normal(size=(30, 3)), N.normal(size=(30, 3)), ["a", "b", "c"]),
+    "importance": ({"one": N.normal(size=(30, 3)), "two": N.normal(size=(9, 3))}, ["a", "b", "c"]),
+    "dependence": (N.normal(size=(30, 3)), N.normal(size=(30, 3)), "b", ["a", "b", "c"]),
+    "text_sheet": ([["a", "fine", "film"], ["dull"]], {"gradient": [[0.1, 2, -1], [-3]]}, ["x", "y"]),
+    "superpixel_sheet": (N.random((2, 6, 6)), np.arange(72).reshape(2, 6, 6) // 12, {"lime": [[1, -2, 3], [0, 1, 2]]}),
+    "sequence_logo": (N.normal(size=(5, 4, 12)),),
 }
 EMPTY: dict[str, tuple] = {
     "heatmap_sheet": (np.zeros((0, 6, 6)), {}),
@@ -50,6 +58,14 @@ EMPTY: dict[str, tuple] = {
     "class_samples": ([], [], []),
     "quality_curves": ([], {}),
     "randomisation_curves": ([], {}),
+    "waterfall": ([], 0.0, [], []),
+    "force": ([], 0.0, [], []),
+    "beeswarm": ([], [], ["a", "b"]),
+    "importance": (np.zeros((0, 2)), ["a", "b"]),
+    "dependence": (np.zeros((0, 2)), np.zeros((0, 2)), "a", ["a", "b"]),
+    "text_sheet": ([], {"gradient": []}),
+    "superpixel_sheet": (np.zeros((0, 6, 6)), [], {}),
+    "sequence_logo": (np.zeros((0, 4, 12)),),
 }
 
 

@@ -15,6 +15,12 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, alone on standard output.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, e.g. runs/fashion_mnist-1.", show_default=False)]
+Beside = Annotated[
+    str | None,
+    typer.Option(
+        "--beside", metavar="NAME", help="A model beside the network, e.g. decision_tree.", show_default="the network"
+    ),
+]
 Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Images, or CSV files.", show_default=False)]
 
 

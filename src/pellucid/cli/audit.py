@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .answers import Json, RunPath, answer, columns, tell, verb
+from .answers import Beside, Json, RunPath, answer, columns, tell, verb
 
 
 @verb
@@ -22,6 +22,7 @@ def audit(
         bool | None,
         typer.Option("--calibrated/--plain", help="Also with each map's best threshold.", show_default="as the study says"),
     ] = None,
+    beside: Beside = None,
     as_json: Json = False,
 ) -> None:
     """Measure how far the explanations of a run can be trusted, and renew its report.
@@ -29,12 +30,14 @@ def audit(
     Example: pellucid audit runs/shapes-1 --methods gradient,grad_cam --samples 200
     """
     from pellucid.study.auditing import audit as measure
+    from pellucid.study.beside import view
     from pellucid.study.explaining import named_methods
     from pellucid.study.report import write_report
     from pellucid.study.report_tables import quality_rows
     from pellucid.study.run_directory import RunDirectory
 
     opened = RunDirectory.open(run)
+    opened = view(opened, beside) if beside else opened
     chosen = named_methods([methods], []) if methods else None
     found = measure(opened, methods=chosen, samples=samples, calibrated=calibrated)
     table = quality_rows(found)
@@ -43,5 +46,5 @@ def audit(
         f"{name}: {facts['randomisation']['verdict']}" for name, facts in found["methods"].items() if "randomisation" in facts
     ]
     answer(found, "\n".join(lines), as_json)
-    if opened.finished("evaluate"):
+    if opened.finished("evaluate") and not beside:
         tell(f"Report renewed: {write_report(opened)}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .answers import Files, Json, RunPath, answer, columns, tell, verb
+from .answers import Beside, Files, Json, RunPath, answer, columns, tell, verb
 
 
 @verb
@@ -30,16 +30,19 @@ def explain(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Folder for figure and relevance.", show_default="a new one in the run"),
     ] = None,
+    beside: Beside = None,
     as_json: Json = False,
 ) -> None:
     """Explain images, or the rows of CSV files, with a trained run.
 
     Example: pellucid explain runs/shapes-1 new.png --method gradient,grad_cam
     """
+    from pellucid.study.beside import view
     from pellucid.study.explaining import explain_files, named_methods
     from pellucid.study.run_directory import RunDirectory
 
     opened = RunDirectory.open(run)
+    opened = view(opened, beside) if beside else opened
     found = explain_files(opened, files, named_methods([method], settings or []), target=target, out=out)
     for name, reason in found["refused"].items():
         tell(f"{name} cannot explain this: {reason}")

@@ -19,6 +19,8 @@ CPU_BUDGET = 1 << 30
 # A convolutional network at 224 x 224 holds about 100 to 200 times its input's bytes in activations.
 BYTES_PER_INPUT_BYTE = 200
 MOST_ROWS = 256
+# Rows of which only the score is wanted: more of them, since what each call costs by itself (a forest's) then counts less.
+MOST_VALUE_ROWS = 8192
 # Rows of the part behind a layer: small each, so that more of them fill a batch.
 MOST_TAIL_ROWS = 1024
 
@@ -47,13 +49,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
-def rows_that_fit(row: torch.Tensor) -> int:
+def rows_that_fit(row: torch.Tensor, most: int = MOST_ROWS) -> int:
     """How many rows like this one a pass may hold, from its bytes and the memory of its device."""
     budget = CPU_BUDGET
     if row.device.type == "cuda":
         budget = torch.cuda.mem_get_info(row.device)[0] // 2
     bytes_each = max(1, row.numel() * row.element_size() * BYTES_PER_INPUT_BYTE)
-    return int(max(1, min(MOST_ROWS, budget // bytes_each)))
+    return int(max(1, min(most, budget // bytes_each)))
 
 
 def out_of_memory(error: BaseException) -> bool:

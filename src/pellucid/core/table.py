@@ -124,6 +124,7 @@ ACTIVATIONS: Table[Any] = Table("activation", "pellucid.nn")
 OBJECTIVES: Table[Any] = Table("objective", "pellucid.training")
 OPTIMIZERS: Table[Any] = Table("optimiser", "pellucid.training")
 SCHEDULES: Table[Any] = Table("schedule", "pellucid.training")
+BESIDE: Table[Any] = Table("model beside the network", "pellucid.study")
 FIGURES: Table[Any] = Table("figure", "pellucid.visual")
 
 # What `pellucid list` shows, and `pellucid where` searches.
@@ -131,6 +132,7 @@ LISTED: dict[str, Table[Any]] = {
     "methods": METHODS,
     "composites": COMPOSITES,
     "models": MODELS,
+    "beside": BESIDE,
     "measures": MEASURES,
     "data": DATA,
     "augmentations": AUGMENTATIONS,

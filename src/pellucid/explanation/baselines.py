@@ -11,14 +11,14 @@ from torch import Tensor
 from pellucid.core import checks
 from pellucid.core.errors import InputError
 
-from .inputs import Inputs, prepare
+from .inputs import Inputs, finite_or_missing, prepare
 
 Baseline = float | str | Tensor | tuple[Any, ...]
 NAMED = ("mean", "blur")
 
 
-def as_baseline(baseline: Any, x: Tensor) -> Tensor:
-    """A number or one input as one input per sample, (B, ...)."""
+def as_baseline(baseline: Any, x: Tensor, missing: bool = False) -> Tensor:
+    """A number or one input as one input per sample, (B, ...); NaN in it only where it may stand for a ``missing`` value."""
     try:
         b = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).expand_as(x)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -27,7 +27,9 @@ def as_baseline(baseline: Any, x: Tensor) -> Tensor:
             f"a baseline {shape} for an input of shape {tuple(x.shape)}",
             cure=f"Give a number or a tensor of shape {tuple(x.shape[1:])}.",
         ) from error
-    return checks.finite("the baseline", b)
+    if not x.is_floating_point() and not isinstance(baseline, int) and bool((torch.as_tensor(baseline) % 1 != 0).any()):
+        raise InputError(f"a baseline of {baseline} for whole numbers", cure="Give whole numbers.")
+    return finite_or_missing("the baseline", b, missing)
 
 
 class PerSample(tuple[Any, ...]):
@@ -48,12 +50,14 @@ def baselines(baseline: Any, inputs: Inputs, first: int) -> list[Tensor]:
         for b, x in zip(baseline, several):
             b = _channels_first(b, x, inputs)
             each = getattr(b, "ndim", 0) == x.ndim and len(b) > 1
-            rows.append(as_baseline(b[first : first + len(x)] if each else b, x))
+            rows.append(as_baseline(b[first : first + len(x)] if each else b, x, inputs.missing))
         return [inputs.pack(_placed(inputs, rows))]
     given = baseline if isinstance(baseline, tuple) else (baseline,) * len(several)
     if len(given) != len(several):
         raise InputError(f"{len(given)} baselines for {len(several)} inputs", cure="Give one for each input, or one for all.")
-    each = [_of_part(_channels_first(b, part, inputs), part) for b, part in zip(given, several)]
+    each = [_of_part(_channels_first(b, part, inputs), part, inputs.missing) for b, part in zip(given, several)]
+    if not all(each):
+        raise InputError("a set of no baselines", cure="Give at least one row.")
     counts = {len(found) for found in each} - {1}
     if len(counts) > 1:
         raise InputError(f"sets of {sorted(counts)} baselines", cure="Give every input the same number.")
@@ -85,20 +89,22 @@ def _channels_first(given: Any, like: Tensor, inputs: Inputs) -> Any:
     return tensor.movedim(-1, channel) if like.ndim > 2 and channel in (0, 1) else tensor
 
 
-def _of_part(baseline: Any, x: Tensor) -> list[Tensor]:
+def _of_part(baseline: Any, x: Tensor, missing: bool = False) -> list[Tensor]:
     if isinstance(baseline, str):
         checks.one_of("baseline", baseline, NAMED)
+        if not x.is_floating_point():
+            raise InputError(f"the {baseline} of whole numbers is none of them", cure="Give a whole number or an input.")
         if baseline == "mean":
             axes = tuple(range(2, x.ndim)) or (1,)
-            return [x.mean(axes, keepdim=True).expand_as(x)]
+            return [x.nanmean(axes, keepdim=True).expand_as(x)]
         if x.ndim == 2:
             raise InputError("the features of a table cannot be blurred", cure='Give baseline="mean", a number or a row.')
         return [blurred(x)]
     if isinstance(baseline, list):
         baseline = torch.as_tensor(baseline, dtype=x.dtype)
     if not isinstance(baseline, int | float) and getattr(baseline, "ndim", 0) == x.ndim:
-        return [as_baseline(row, x) for row in baseline]  # a set
-    return [as_baseline(baseline, x)]
+        return [as_baseline(row, x, missing) for row in baseline]  # a set
+    return [as_baseline(baseline, x, missing)]
 
 
 def blurred(x: Tensor, share: float = 0.1) -> Tensor:

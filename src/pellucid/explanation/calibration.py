@@ -13,6 +13,7 @@ from pellucid.core.errors import InputError
 
 from . import masks
 from .borrowing import Model
+from .foreign import adapted, check_baseline
 from .inputs import prepare
 from .score import Score, over_batches
 from .targets import Target
@@ -67,7 +68,9 @@ def calibrate(
     batch: int | None = None,
 ) -> Calibrated:
     """``threshold_calibration`` for maps in [0, 1] of any method, e.g. ``Explanation.evidence()``: 1 + T forwards a sample."""
-    x = prepare(model, x)
+    subject = adapted(model, x, {"calibrate": {}}, target=target, of="probability")
+    check_baseline(subject.columns, "calibrate", 0.0)
+    model, x = subject.model, prepare(subject.model, subject.x)
     evidence = evidence.to(x)
     if tuple(evidence.shape) != (len(x), *masks.spatial(x)) or bool((evidence < 0).any() | (evidence > 1).any()):
         raise InputError(
@@ -78,5 +81,5 @@ def calibrate(
     def run(score: Score) -> Calibrated:
         return threshold_calibration(score, evidence[score.first : score.first + len(score)], thresholds)
 
-    parts = over_batches(model, x, run, target=target, batch=batch)
+    parts = over_batches(model, x, run, target=subject.target, batch=batch)
     return Calibrated(*(torch.cat([getattr(p, name) for p in parts]) for name in ("evidence", "threshold", "probability")))

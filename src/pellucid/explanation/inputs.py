@@ -22,12 +22,14 @@ class Inputs:
     """The inputs of a model, channels first. ``x`` holds those that vary: one as it is, several side by side as (B, D).
 
     parts: one tensor per input. varied: which of them ``x`` holds; the others keep their sample's value. channels_last:
-    a model of Keras, which wants them the other way round, and several as one list.
+    a model of Keras, which wants them the other way round, and several as one list. missing: NaN stands for a missing value,
+    which the model takes.
     """
 
     parts: tuple[Tensor, ...]
     varied: tuple[int, ...] = (0,)
     channels_last: bool = False
+    missing: bool = False
 
     def __len__(self) -> int:
         return len(self.parts[0])
@@ -104,12 +106,13 @@ class Inputs:
         return replace(self, varied=((spatial + real + [0])[0],))
 
 
-def prepare(model: Model | None, x: Any) -> Tensor:
-    """The samples as a finite tensor on the model's device, real numbers in its precision."""
+def prepare(model: Model | None, x: Any, missing: bool = False) -> Tensor:
+    """The samples as a tensor on the model's device, real numbers in its precision; NaN only where it may be ``missing``."""
     try:
-        x = x if isinstance(x, Tensor) else torch.tensor(np.asarray(x))
+        x = x if isinstance(x, Tensor) else torch.tensor(np.ascontiguousarray(x))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"the input is {type(x).__name__}, not an array", cure="Give a tensor or array (B, ...).") from error
+        cure = "Give a tensor or array (B, ...), or a data frame where columns hold words."
+        raise InputError(f"the input is {type(x).__name__}, not an array of numbers", cure=cure) from error
     if x.ndim < 2 or len(x) == 0:
         raise InputError(
             f"the input has shape {tuple(x.shape)}", cure="Give at least one sample, with the batch as first axis."
@@ -119,7 +122,18 @@ def prepare(model: Model | None, x: Any) -> Tensor:
         x = x.detach().clone()  # what the caller does with it later is nothing to an explanation
         if like is not None:
             x = x.to(like.device, like.dtype if x.is_floating_point() else None)
-    return checks.finite("the input", x)
+    return finite_or_missing("the input", x, missing or takes_missing(model))
+
+
+def takes_missing(model: Model | None) -> bool:
+    """Whether NaN is a missing value to this model: estimators of other libraries know, or refuse it themselves."""
+    return not isinstance(model, nn.Module) and getattr(model, "missing", False) is True
+
+
+def finite_or_missing(name: str, tensor: Tensor, missing: bool) -> Tensor:
+    """No infinity, and no NaN where ``missing`` is not allowed."""
+    checks.finite(name, torch.where(tensor.isnan(), 0, tensor) if missing else tensor)
+    return tensor
 
 
 def inputs_of(model: Model, x: Any) -> Inputs:
@@ -134,7 +148,7 @@ def inputs_of(model: Model, x: Any) -> Inputs:
     last = _channels_last(model)
     if last:
         parts = tuple(part.movedim(-1, 1) if part.ndim > 2 else part for part in parts)
-    return Inputs(parts, channels_last=last).pictured
+    return Inputs(parts, channels_last=last, missing=takes_missing(model)).pictured
 
 
 def _channels_last(model: Model) -> bool:

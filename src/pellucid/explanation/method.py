@@ -11,10 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from pellucid.core.checks import finite
-from pellucid.core.errors import InputError, PellucidError
+from pellucid.core.errors import InputError, PellucidError, UnsupportedError
 from pellucid.core.table import METHODS
 
 from .borrowing import Model, borrowed
+from .foreign import Foreign, Subject, adapted, check_baseline
 from .inputs import Inputs, inputs_of
 from .layers import Layer, find_layers
 from .result import Explanation, Found, joined
@@ -46,23 +47,25 @@ def method(
     """Make a method of ``body(score, x, *, options)`` and enter it in the table.
 
     The made function is called as ``name(model, x, *, target=None, of="logit", layer=None, seed=0, batch=None,
-    progress=None, **options)`` and returns an ``Explanation`` whose relevance has the shape of ``x``:
+    precision="float32", progress=None, **options)`` and returns an ``Explanation`` whose relevance has the shape of ``x``:
 
-    - model: any torch module (or, for methods that need scores only, any function) from (B, ...) to (B, K).
-    - x: (B, ...) tensor or array, moved to the model's device and precision, never changed; for a model with several inputs
-      a tuple of them. Gradient methods explain all inputs of real numbers, all others the first with spatial axes.
+    - model: any torch module from (B, ...) to (B, K); for methods that need scores only also any function, fitted estimator or
+      pipeline of scikit-learn, booster of XGBoost or LightGBM, session of onnxruntime or path of an ONNX file.
+    - x: (B, ...) tensor or array, moved to the model's device and precision, never changed; a DataFrame, of whose words the
+      explanation has codes; a tuple for several inputs: gradient methods explain all real ones, others the first with axes.
     - target: class index, one index per sample, or a function of the model's answer that returns (B,); the arg-max by default.
+      An estimator's classes may be named by labels that are no whole numbers.
     - of: what is explained, "logit" (default) or "probability".
     - layer: a module or its name, for methods that look at one; by default the last with spatial axes. A list of them for
       ``layer_cam``; other methods take its last.
     - seed: for sampled methods; sample i's numbers depend on seed and i only.
     - batch: rows per pass; by default what fits the memory.
+    - precision: of passes over altered inputs that no gradient goes back through, e.g. "bfloat16" for masked images.
     - progress: called with (samples done, samples).
 
     Raises InputError for a bad input, target, layer or option, UnsupportedError where the method cannot explain this model.
     ``cost`` is stated in rows per sample: F forward, B backward to the input, H backward to the layer, T forward from it.
-    Float32 images on a CPU cost one F of one row more for all samples together, which finds out whether the network may be
-    given channels last (``Score._form``).
+    Float32 images on a CPU cost one F of one row more in all, to find out whether channels may lie last (``Score._form``).
     ``reading``: one sentence on how to read the map.
     """
     unknown = set(filter(None, claims.split(", "))) - set(CLAIMS)
@@ -80,13 +83,13 @@ def method(
             layer: Layer = None,
             seed: int = 0,
             batch: int | None = None,
+            precision: str = "float32",
             progress: Callable[[int, int], None] | None = None,
             **options: Any,
         ) -> Explanation:
             asked = {body.__name__: options}
-            return explain(model, x, asked, target=target, of=of, layer=layer, seed=seed, batch=batch, progress=progress)[
-                body.__name__
-            ]
+            shared: dict[str, Any] = {"target": target, "of": of, "layer": layer, "seed": seed, "batch": batch}
+            return explain(model, x, asked, precision=precision, progress=progress, **shared)[body.__name__]
 
         facts = {"claims": claims, "cost": cost, "paper": paper, "needs": needs, "channels": channels, "mission": mission}
         return METHODS.add(family, reading=reading, **facts)(call)
@@ -104,6 +107,7 @@ def explain(
     layer: Layer = None,
     seed: int = 0,
     batch: int | None = None,
+    precision: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Explanation]:
     """Several explanations of the same samples; passes that more than one of them needs are made once.
@@ -111,20 +115,13 @@ def explain(
     ``methods``: names, or names with their options, e.g. ``{"gradient": {}, "integrated_gradients": {"steps": 64}}``.
     All other arguments as for a single method (see ``method``). Returns name -> Explanation in the order asked for.
     """
-    if isinstance(methods, str):
-        methods = [methods]
-    if not isinstance(methods, Mapping | list | tuple | set):
-        raise InputError(f"methods is {methods!r}", cure="Give names of methods, or a dictionary from names to options.")
-    if isinstance(methods, Mapping) and not all(isinstance(o, Mapping | None) for o in methods.values()):
-        raise InputError("the options of a method are no dictionary", cure='Write {"smoothgrad": {"samples": 50}}.')
+    asked = _asked(methods)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise InputError(f"seed is {seed!r}", cure="Give a whole number.")
-    asked: dict[str, dict[str, Any]] = {n: dict(methods[n] or {}) if isinstance(methods, Mapping) else {} for n in methods}
-    if not asked:
-        raise InputError("no method asked for", cure=f"Known: {', '.join(METHODS.names())}.")
-    for name, options in asked.items():
-        METHODS[name].check_options(options)
-    inputs = inputs_of(model, x)
+    subject = adapted(model, x, asked, target=target, of=of)
+    _possible(subject)
+    model, asked = subject.model, subject.options
+    inputs = inputs_of(model, subject.x)
     order = sorted(asked, key=lambda name: NEEDS.index(METHODS[name].facts["needs"]))
     layers: list[tuple[str, nn.Module]] = []
     tail = None
@@ -141,12 +138,45 @@ def explain(
         return _Batch(answers, None, None, score.notes, len(score))
 
     modules = [module for _, module in layers]
-    options = {"target": target, "of": of, "seed": seed, "batch": batch, "progress": progress}
+    of = subject.of
+    options: dict[str, Any] = {"target": subject.target, "of": of, "seed": seed, "batch": batch}
+    options |= {"precision": precision, "progress": progress}
     parts = over_batches(model, inputs, run, layers=modules, tail=tail, **options)
-    notes = sorted({note for part in parts for note in part.notes} | _of_batches(model))
+    notes = {note for part in parts for note in part.notes} | _of_batches(model) | subject.notes
     shared: dict[str, Any] = {"of": of, "seed": seed, "notes": notes, "channels_last": inputs.channels_last}
+    shared |= {"names": subject.names, "frame": x.copy() if subject.names else None}
     place = ", ".join(name for name, _ in layers) if layers else None
     return {name: _assemble(name, parts, asked[name], place, inputs, dict(shared)) for name in asked}
+
+
+def _asked(methods: Any) -> dict[str, dict[str, Any]]:
+    """Names of methods with their options; InputError for anything else."""
+    if isinstance(methods, str):
+        methods = [methods]
+    if not isinstance(methods, Mapping | list | tuple | set):
+        raise InputError(f"methods is {methods!r}", cure="Give names of methods, or a dictionary from names to options.")
+    if isinstance(methods, Mapping) and not all(isinstance(o, Mapping | None) for o in methods.values()):
+        raise InputError("the options of a method are no dictionary", cure='Write {"smoothgrad": {"samples": 50}}.')
+    asked: dict[str, dict[str, Any]] = {n: dict(methods[n] or {}) if isinstance(methods, Mapping) else {} for n in methods}
+    if not asked:
+        raise InputError("no method asked for", cure=f"Known: {', '.join(METHODS.names())}.")
+    for name, options in asked.items():
+        METHODS[name].check_options(options)
+    return asked
+
+
+def _possible(subject: Subject) -> None:
+    """UnsupportedError for gradients of what has none, InputError for a baseline that says nothing of a column."""
+    for name, options in subject.options.items():
+        entry = METHODS[name]
+        differentiates = entry.family in OF_EVERY_INPUT or entry.facts["needs"] in ("gradient", "steps", "layer")
+        if isinstance(subject.model, Foreign) and differentiates:
+            raise UnsupportedError(
+                f"{subject.model.name} is not differentiable, which {name} needs",
+                cure="Use a method that only needs scores (kernel_shap, occlusion).",
+            )
+        if (baseline := entry.options().get("baseline")) is not None:
+            check_baseline(subject.columns, name, options.get("baseline", baseline.default))
 
 
 @dataclass
@@ -210,6 +240,7 @@ def _assemble(
     kinds = [field.name for field in fields(Passes)]
     passes = {k: sum(getattr(p.answers[name][1], k) for p in parts) / len(relevance) for k in kinds}
     counts = {key: sum(f.counts[key] * part.rows for f, part in zip(found, parts)) / len(relevance) for key in found[0].counts}
+    notes = sorted(shared.pop("notes") | {note for f in found for note in f.notes})
     return Explanation(
         method=name,
         relevance=inputs.as_given(relevance.detach()),
@@ -227,5 +258,7 @@ def _assemble(
         ledger=joined([f.ledger for f in found]) if steps else None,
         x=inputs.as_given(seen.x),
         shapes=shapes,
+        notes=notes,
+        removal=found[0].removal,
         **shared,
     )

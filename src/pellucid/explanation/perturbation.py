@@ -13,7 +13,7 @@ from pellucid.core import checks
 from pellucid.core.errors import InputError
 
 from . import masks
-from .baselines import as_baseline
+from .baselines import single_baseline
 from .method import method
 from .result import Found
 from .score import Score
@@ -58,7 +58,7 @@ def occlusion(
     cover = torch.zeros(len(corners), *size, dtype=torch.bool, device=x.device)
     for mask, corner in zip(cover, corners):
         mask[tuple(slice(c, c + w) for c, w in zip(corner, windows))] = True
-    b = as_baseline(baseline, x)
+    b = single_baseline(baseline, score.inputs, score.first)
 
     def hidden(sample: Tensor, draw: Tensor) -> Tensor:
         where = cover[draw] if table else cover[draw][:, None]

@@ -11,19 +11,22 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pellucid.core import checks
 from pellucid.core.errors import InputError, MissingExtraError
 from pellucid.core.table import FIGURES, METHODS
 
 from . import masks
 
 FORMAT = 1
-_HEADER = ("method", "of", "layer", "seed", "counts", "passes", "notes", "shapes", "channels_last", "steps")
+_HEADER = ("method", "of", "layer", "seed", "counts", "passes", "notes", "shapes", "channels_last", "steps", "removal", "names")
+PLOTS = ("waterfall", "force", "beeswarm", "importance", "dependence")
 _TENSORS = ("relevance", "raw", "target", "score", "base", "gap", "ledger")
 
 
@@ -34,7 +37,7 @@ class Found:
     ``raw`` is the map before any clipping or resizing, ``base`` the score of the baseline, ``counts`` numbers that only the
     run knows (windows, references kept) and that the method's cost is stated in, ``details`` values per sample. ``steps``:
     names of steps of the network, ``ledger`` (B, steps, 3): the relevance that reached each, what its bias took, what else was
-    lost.
+    lost. ``notes`` what a reader must know to trust it, ``removal`` what stood in the place of removed features.
     """
 
     relevance: Tensor
@@ -45,6 +48,8 @@ class Found:
     details: dict[str, Tensor] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
     ledger: Tensor | None = None
+    notes: list[str] = field(default_factory=list)
+    removal: str = ""
 
 
 @dataclass
@@ -56,7 +61,8 @@ class Explanation:
     base: (B,) score of the baseline; gap: (B,) score - base - sum(relevance), where the method claims completeness or may lose
     relevance (``ledger``, ``conservation()``). passes: rows through the network per sample for this method beyond what it
     shared with others. shapes: of a model with several inputs the shape of each that is explained; ``relevance`` then holds
-    them side by side, see ``parts``.
+    them side by side, see ``parts``. removal: what stood in the place of the features that a method took away. names: of the
+    columns of a table that was given as a data frame, which is kept as ``frame`` beside the encoded samples ``x``.
     """
 
     method: str
@@ -77,8 +83,11 @@ class Explanation:
     shapes: list[list[int] | None] | None = None
     channels_last: bool = False
     steps: list[str] = field(default_factory=list)
+    removal: str = ""
+    names: list[str] | None = None
     ledger: Tensor | None = field(default=None, repr=False)
     x: Tensor | None = field(default=None, repr=False)
+    frame: Any = field(default=None, repr=False)
 
     @property
     def signed(self) -> bool:
@@ -134,12 +143,9 @@ class Explanation:
         except ImportError as error:
             raise MissingExtraError("to_shap needs shap", cure="pip install shap") from error
         values = array(self.relevance)
-        base = self.base
-        if base is None:
-            base = torch.zeros(len(self)) if self.score is None else self.score - self.relevance.flatten(1).sum(1)
-        data = None if self.x is None else array(self.x)
-        names = None if feature_names is None else list(feature_names)
-        return shap.Explanation(values, base_values=array(base), data=data, feature_names=names)
+        data = None if self.x is None else self._values() if self.x.ndim == 2 else array(self.x)
+        names = self.names if feature_names is None else list(feature_names)
+        return shap.Explanation(values, base_values=array(self._base()), data=data, feature_names=names)
 
     def map(self) -> Tensor:
         """(B, *spatial): relevance summed over channels, with its sign; for saliency the maximum over channels."""
@@ -164,14 +170,54 @@ class Explanation:
         titles = [self._title(i) for i in range(len(self))]
         if x.ndim == 4 and x.shape[1] in (1, 3):
             shown = array(masks.unit(x).movedim(1, -1))
-            figure = FIGURES["heatmap_sheet"].value
-            return figure(
-                shown[..., 0] if shown.shape[-1] == 1 else shown, maps, signed={self.method: self.signed}, titles=titles
-            )
+            shown = shown[..., 0] if shown.shape[-1] == 1 else shown
+            if "segments" in self.details and self.raw is not None:
+                whole = {self.method: array(self.raw)}
+                return FIGURES["superpixel_sheet"].value(shown, array(self.details["segments"]), whole, titles=titles)
+            return FIGURES["heatmap_sheet"].value(shown, maps, signed={self.method: self.signed}, titles=titles)
         if x.ndim == 2:
-            names = [f"x{i}" for i in range(x.shape[1])]
-            return FIGURES["table_sheet"].value(array(x), maps, names, titles=titles)
+            return FIGURES["table_sheet"].value(self._values(), maps, self._features(), titles=titles)
         raise InputError(f"there is no figure for samples of shape {tuple(x.shape[1:])}", cure="Draw .map() yourself.")
+
+    def plot(self, kind: str, sample: int = 0, **options: Any) -> Any:
+        """A figure of the relevance of a table's columns.
+
+        kind: "waterfall" or "force" of one ``sample``; "beeswarm", "importance" or ``"dependence", feature="age"`` of all.
+        options: of that figure (``pellucid list figures``). Raises InputError for anything but a table, and for another kind.
+        """
+        checks.one_of("kind", kind, PLOTS)
+        if self.relevance.ndim != 2:
+            raise InputError(f"a {kind} of samples of shape {tuple(self.relevance.shape[1:])}", cure="Call show().")
+        if self.x is None and kind != "importance":
+            raise InputError("the explanation was loaded without its samples", cure="Set .x to them first.")
+        draw, r, names = FIGURES[kind].value, array(self.relevance), self._features()
+        if kind == "importance":
+            return draw(r, names, **options)
+        if kind == "beeswarm":
+            return draw(self._values(), r, names, **options)
+        if kind == "dependence":
+            return draw(self._values(), r, options.pop("feature", 0), names, **options)
+        checks.one_of("sample", sample, range(len(self)))
+        options.setdefault("title", self._title(sample).split("\n")[0])
+        if self.score is not None:
+            options.setdefault("output", float(self.score[sample]))
+        return draw(self._values()[sample], float(self._base()[sample]), r[sample], names, **options)
+
+    def _base(self) -> Tensor:
+        """(B,) where the values start from: the score of the baseline, else the score less their sum."""
+        if self.base is not None:
+            return self.base
+        return torch.zeros(len(self)) if self.score is None else self.score - self.relevance.flatten(1).sum(1)
+
+    def _values(self) -> NDArray[Any]:
+        """(B, D) of a table as it was given: words where it has words."""
+        if self.frame is not None:
+            return np.asarray(self.frame.to_numpy(dtype=object))
+        assert self.x is not None
+        return array(self.x)
+
+    def _features(self) -> list[str]:
+        return self.names or [f"x{i}" for i in range(self.relevance.shape[1])]
 
     def _title(self, i: int) -> str:
         score = "" if self.score is None else f"{self.of} {self.score[i].item():.3g}"

@@ -107,18 +107,27 @@ class Moments:
         return Found(relevance, raw=raw, counts=counts, details={"standard_error": error, "samples": self.n})
 
 
-def sampled(score: Score, samples: int, tolerance: float | None, evaluate: Evaluate, *, shared: Hashable = None) -> Moments:
+def sampled(
+    score: Score,
+    samples: int,
+    tolerance: float | None,
+    evaluate: Evaluate,
+    *,
+    shared: Hashable = None,
+    like: Tensor | None = None,
+) -> Moments:
     """Moments of ``samples`` draws for each sample, or of fewer where ``tolerance`` is reached.
 
     evaluate(samples, start, stop) yields (sample indices, values) of draws start to stop for these samples. With a
     tolerance the draws come in rounds of 8, 8, 16, 32 ..., and a sample is done once its ``relative_error`` is below it.
     ``shared`` names draws that several methods look at: they are made for the first that asks with the same numbers.
+    ``like`` (B, ...): the shape of the values, where it is not the samples'.
     """
     checks.count("samples", samples)
     if tolerance is not None:
         checks.positive("tolerance", tolerance)
     if shared is None:
-        return _drawn(score.x, samples, tolerance, evaluate)
+        return _drawn(score.x if like is None else like, samples, tolerance, evaluate)
     return score.once((shared, samples, tolerance), lambda: _drawn(score.x, samples, tolerance, evaluate))
 
 

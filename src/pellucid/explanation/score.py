@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.core import checks, devices, seeds
-from pellucid.core.errors import UnsupportedError
+from pellucid.core.errors import InputError, UnsupportedError
 
 from . import masks
 from .borrowing import Model, borrowed, first_tensor, watched, with_first
@@ -27,7 +27,7 @@ from .inputs import Inputs
 from .layers import Layout, layout_of, said_of_uses
 from .linearity import affine
 from .tail import Record, Tail
-from .targets import SCALES, Target, as_indices, called, logits, no_probability, of_class
+from .targets import SCALES, Target, as_indices, called, link_of, logits, no_probability, no_probability_of_answers, of_class
 
 R = TypeVar("R")
 Alter = Callable[[Tensor, Tensor], Tensor]
@@ -74,13 +74,18 @@ class Score:
         layers: list[nn.Module] | None = None,
         tail: Tail | None = None,
         rows: int = 64,
+        value_rows: int | None = None,
+        precision: str = "float32",
         seed: int = 0,
         first: int = 0,
+        total: int | None = None,
         habits: Habits | None = None,
     ) -> None:
         self.inputs = x if isinstance(x, Inputs) else Inputs((x,))
         self.model, self.x, self.layers, self.tail = model, self.inputs.x, layers or [], tail
         self.rows, self.seed, self.first = rows, seed, first
+        self.total = len(self) if total is None else total  # samples of the whole call
+        self.value_rows, self.precision = value_rows or rows, precision  # of passes that no gradient goes back through
         self.habits = Habits(model) if habits is None else habits
         self.of = checks.one_of("of", of, SCALES)
         self.passes = Passes()
@@ -88,6 +93,7 @@ class Score:
         self._choose = target if callable(target) else None
         self._target = None if target is None or callable(target) else as_indices(target, len(self), self.x.device)
         self._own: tuple[Tensor, Tensor | None] | None = None
+        self._answer: Any = None
         self._kept: dict[Hashable, Any] = {}
         self._cut: Cut | None = None
 
@@ -101,18 +107,19 @@ class Score:
             return self
 
         def make() -> Score:
-            more: dict[str, Any] = {"rows": self.rows, "seed": self.seed, "first": self.first, "habits": self.habits}
+            more: dict[str, Any] = {"rows": self.rows, "value_rows": self.value_rows, "precision": self.precision}
+            more |= {"seed": self.seed, "first": self.first, "total": self.total, "habits": self.habits}
             other = Score(self.model, inputs, of=self.of, **more)
             other.passes, other.notes, other._choose = self.passes, self.notes, self._choose
             return other
 
         other = self.once("every input", make)
-        other._target, other._own = self._target, self._own
+        other.learn(self)
         return other
 
     def learn(self, other: Score) -> None:
         """Take over what another score of the same samples found out about them."""
-        self._target, self._own = other._target, other._own
+        self._target, self._own, self._answer = other._target, other._own, other._answer
 
     def once(self, key: Hashable, make: Callable[[], R]) -> R:
         """What ``make`` gives, made for the first method that asks and kept for the others."""
@@ -151,8 +158,27 @@ class Score:
         self.own()
         assert self._own is not None
         if self._own[1] is None:
-            raise no_probability()
+            raise no_probability() if self._choose is not None else no_probability_of_answers()
         return self._own[1]
+
+    def own_of(self, classes: Tensor) -> Tensor:
+        """(B, k) the scores of the samples as they are for these classes (B, k)."""
+        self.own()
+        return self.select(self._answer, self.everyone(), self.of, classes)
+
+    def likeliest(self, count: int) -> Tensor:
+        """(B, 1 + count) the target, and the other classes by their scores, the highest first."""
+        target = self.target
+        if target is None:
+            raise UnsupportedError("a target function has no other classes", cure="Give the target as a class index.")
+        self.own()
+        z = logits(self._answer, len(self))
+        if count >= z.shape[1]:
+            raise InputError(
+                f"{count} classes beside the target of {z.shape[1]}", cure=f"Give classes of at most {z.shape[1] - 1}."
+            )
+        others = z.scatter(1, target[:, None], -torch.inf).topk(count, 1).indices
+        return torch.cat([target[:, None], others], 1)
 
     def gradient(self) -> Tensor:
         """(B, ...) the gradient of the score with respect to the samples: 1 F + 1 B, once."""
@@ -220,20 +246,24 @@ class Score:
 
     # Many altered inputs: (sample, draw) pairs packed into full batches under one memory budget.
 
-    def values(self, count: int, alter: Alter, *, of: str | None = None, where: Tensor | None = None) -> Tensor:
+    def values(
+        self, count: int, alter: Alter, *, of: str | None = None, where: Tensor | None = None, classes: Tensor | None = None
+    ) -> Tensor:
         """(B, count) scores of ``alter(sample, draw)``, each an input batch of the pairs' length: ``count`` F a sample.
 
-        ``where`` (B, count): the pairs to run; the others are NaN and cost nothing.
+        ``where`` (B, count): the pairs to run; the others are NaN and cost nothing. ``classes`` (B, k): of these classes
+        instead of the target, (B, count, k) from the same passes.
         """
         self.target  # noqa: B018 - fixes the arg-max by the unaltered samples
         index = self._pairs(count) if where is None else where.nonzero()
         form = self._form(len(index))
 
         def score(sample: Tensor, draw: Tensor) -> Tensor:
-            with torch.no_grad():
-                return self.select(self._run(alter(sample, draw).contiguous(memory_format=form), sample), sample, of or self.of)
+            with torch.no_grad(), devices.autocast(self.x.device, self.precision):
+                answer = self._run(alter(sample, draw).contiguous(memory_format=form), sample)
+            return self.select(answer, sample, of or self.of, classes).to(self.x.dtype if self.x.is_floating_point() else None)
 
-        return self.gathered(index, count, score, self.rows)
+        return self.gathered(index, count, score, self.value_rows)
 
     def gradients(
         self, count: int, alter: Alter, *, samples: Tensor | None = None, start: int = 0
@@ -271,6 +301,10 @@ class Score:
         """Random numbers of one draw for one sample of this batch."""
         return seeds.generator(self.seed, *names, self.first + sample, draw)
 
+    def generator_of(self, *names: int | str) -> torch.Generator:
+        """Random numbers that all samples share, whatever their batch."""
+        return seeds.generator(self.seed, *names)
+
     # The network itself.
 
     def everyone(self) -> Tensor:
@@ -283,13 +317,15 @@ class Score:
 
     def _in_batches(self, index: Tensor, one: Callable[[Tensor, Tensor], R], rows: int) -> Iterator[R]:
         for left, result in devices.halving(len(index), rows, lambda start, stop: one(*index[start:stop].unbind(1))):
-            self.rows = max(1, min(self.rows, left))
+            if left < rows:
+                self.rows, self.value_rows = (max(1, min(r, left)) for r in (self.rows, self.value_rows))
             yield result
 
     def gathered(self, index: Tensor, count: int, score: Alter, rows: int) -> Tensor:
-        """(B, count) what ``score`` gives for these pairs, ``rows`` at a time; NaN for the others."""
+        """(B, count, ...) what ``score`` gives for these pairs, ``rows`` at a time; NaN for the others."""
         found = list(self._in_batches(index, score, rows))
-        table = (found[0] if found else self.own()).new_full((len(self), count), torch.nan)
+        like = found[0] if found else self.own()
+        table = like.new_full((len(self), count, *like.shape[1:]), torch.nan)
         if found:
             table[index[:, 0], index[:, 1]] = torch.cat(found)
         return table
@@ -325,15 +361,19 @@ class Score:
         value = self.select(output, self.everyone(), self.of)
         probability = None
         if self._choose is None:
-            probability = self.select(output, self.everyone(), "probability").detach()
+            with suppress(UnsupportedError):  # an estimator's decision values have none
+                probability = self.select(output, self.everyone(), "probability").detach()
         self._own = value.detach(), probability
+        if self._choose is None:
+            self._answer = logits(output, len(self)).detach()
         return value
 
-    def select(self, output: Any, sample: Tensor, of: str) -> Tensor:
-        """The number that is explained, from the model's answer for these samples."""
+    def select(self, output: Any, sample: Tensor, of: str, classes: Tensor | None = None) -> Tensor:
+        """The number that is explained, from the model's answer for these samples; (n, k) of several ``classes`` (B, k)."""
         if self._choose is None:
-            assert self._target is not None
-            return of_class(output, self._target[sample], of, (sample + self.first).tolist())
+            wanted = self._target if classes is None else classes
+            assert wanted is not None
+            return of_class(output, wanted[sample], of, (sample + self.first).tolist(), link_of(self.model))
         if of == "probability":
             raise no_probability()
         return called(self._choose, output, len(sample))
@@ -376,19 +416,25 @@ def over_batches(
     tail: Tail | None = None,
     seed: int = 0,
     batch: int | None = None,
+    precision: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[R]:
     """Borrow the model, cut the samples into batches that fit, and call ``run`` with a ``Score`` for each."""
     inputs = x if isinstance(x, Inputs) else Inputs((x,))
     target = target if target is None or callable(target) else as_indices(target, len(inputs), inputs.x.device)
-    rows = checks.count("batch", batch) if batch is not None else min(devices.rows_that_fit(part[0]) for part in inputs.parts)
+    checks.one_of("precision", precision, devices.PRECISIONS)
+    rows = value_rows = 0 if batch is None else checks.count("batch", batch)
+    if batch is None:
+        rows = min(devices.rows_that_fit(part[0]) for part in inputs.parts)
+        value_rows = min(devices.rows_that_fit(part[0], devices.MOST_VALUE_ROWS) for part in inputs.parts)
     results: list[R] = []
     habits = Habits(model)
 
     def one(start: int, stop: int) -> None:
         mine = target[start:stop] if isinstance(target, Tensor) else target
         some = inputs.rows(start, stop)
-        more: dict[str, Any] = {"rows": rows, "seed": seed, "first": start, "habits": habits}
+        more: dict[str, Any] = {"rows": rows, "value_rows": value_rows, "precision": precision}
+        more |= {"seed": seed, "first": start, "total": len(inputs), "habits": habits}
         score = Score(model, some, target=mine, of=of, layers=layers, tail=tail, **more)
         try:
             results.append(run(score))

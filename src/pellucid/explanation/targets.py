@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pellucid.core.errors import InputError, UnsupportedError
 
 Target = int | Sequence[int] | Tensor | Callable[[Any], Tensor] | None
 SCALES = ("logit", "probability")
+# How a model that is no torch module says what its answers are: logits of exclusive classes or of one class each, probabilities
+# or other values already, or numbers that no probability follows from.
+LINKS = ("softmax", "sigmoid", "identity", "none")
 
 
 def as_indices(target: Any, n: int, device: torch.device) -> Tensor:
@@ -35,7 +38,8 @@ def logits(output: Any, n: int) -> Tensor:
         named = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
         output = named if isinstance(named, Tensor) else output
     if isinstance(output, Tensor) and output.ndim in (1, 2) and len(output) == n:
-        return output[:, None] if output.ndim == 1 else output
+        table: Tensor = output.float() if output.dtype == torch.bool else output
+        return table[:, None] if table.ndim == 1 else table
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     raise InputError(
         f"the model answers with {shape}, not (B, K)", cure="Give target= as a function from that answer to one number per row."
@@ -51,22 +55,51 @@ def called(choose: Callable[[Any], Tensor], output: Any, n: int) -> Tensor:
     return value
 
 
-def of_class(output: Any, target: Tensor, of: str, first: Sequence[int]) -> Tensor:
-    """(n,) logit or probability of each row's class; ``first`` names the sample of each row in messages."""
+def link_of(model: object) -> str | None:
+    """The ``LINKS`` of a model, None for a torch module and for a function that says nothing."""
+    link = None if isinstance(model, nn.Module) else getattr(model, "link", None)
+    return link if isinstance(link, str) and link in LINKS else None
+
+
+def probabilities(z: Tensor, link: str | None) -> Tensor | None:
+    """(B, K) from a model's answers; None where they have no probability.
+
+    Without a link softmax, of a single column the sigmoid. Under "identity" answers outside of [0, 1] are no probabilities.
+    """
+    if link == "none":
+        return None
+    if link == "identity":
+        return z if bool(((z >= -1e-6) & (z <= 1 + 1e-6)).all()) else None
+    return z.sigmoid() if link == "sigmoid" or z.shape[1] == 1 else z.softmax(1)
+
+
+def of_class(output: Any, target: Tensor, of: str, first: Sequence[int], link: str | None = None) -> Tensor:
+    """Logit or probability of each row's class (n,), or classes (n, k); ``first`` names the sample of each row in messages."""
     z = logits(output, len(target))
     outside = (target >= z.shape[1]) | (target < 0)
     if bool(outside.any()):
-        i = int(outside.nonzero()[0])
+        i = int(outside.nonzero()[0, 0])
         raise InputError(
-            f"target {int(target[i])} does not exist",
+            f"target {int(target[outside][0])} does not exist",
             where=f"sample {int(first[i])}",
             cure=f"The model has outputs 0 to {z.shape[1] - 1}.",
         )
     if of == "probability":
-        z = z.sigmoid() if z.shape[1] == 1 else z.softmax(1)
-    return z.gather(1, target[:, None])[:, 0]
+        p = probabilities(z, link)
+        if p is None:
+            raise no_probability_of_answers()
+        z = p
+    return z.gather(1, target.view(len(target), -1)).view(target.shape)
 
 
 def no_probability() -> UnsupportedError:
     """What is said where a probability is asked of a target function."""
     return UnsupportedError("a target function has no probability", cure="Give the target as a class index.")
+
+
+def no_probability_of_answers() -> UnsupportedError:
+    """What is said where a probability is asked of a model whose answers are decision values or numbers of any size."""
+    return UnsupportedError(
+        "no probability follows from what the model answers with",
+        cure='Ask for of="probability" where it has them, else explain its answers as they are.',
+    )

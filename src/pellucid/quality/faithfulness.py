@@ -15,9 +15,12 @@ from pellucid.core.checks import same_length
 from pellucid.core.errors import InputError
 from pellucid.core.table import MEASURES
 from pellucid.explanation import masks
+from pellucid.explanation.baselines import as_baseline
 from pellucid.explanation.borrowing import Model
 from pellucid.explanation.calibration import at_threshold
-from pellucid.explanation.inputs import prepare
+from pellucid.explanation.foreign import adapted, check_baseline
+from pellucid.explanation.frames import Columns
+from pellucid.explanation.inputs import finite_or_missing, prepare, takes_missing
 from pellucid.explanation.score import Score, over_batches
 from pellucid.explanation.targets import Target
 
@@ -119,13 +122,21 @@ def faithfulness(
     target: Target = None,
     thresholds: Sequence[float] = LEVELS,
     batch: int | None = None,
+    baseline: Any = 0.0,
 ) -> Faithfulness:
-    """Probability of the target on I_t * x for I_t = evidence where it reaches t, else 0: 1 + T forwards a sample.
+    """Probability of the target on I_t * x + (1 - I_t) * b, I_t = evidence where it reaches t, else 0: 1 + T forwards a sample.
 
-    evidence: (N, *spatial) in [0, 1], e.g. ``Explanation.evidence()``. "Removed" means 0, the mean of a normalised input.
-    Raises InputError for evidence of another shape or outside [0, 1].
+    model, x: as for a method, so also an estimator with a data frame. evidence: (N, *spatial) in [0, 1], e.g.
+    ``Explanation.evidence()``. baseline: b, what "removed" means: 0, the mean of a normalised input; another number; one input;
+    or a set of them, such as the training data, which stands for its mean. Of columns of categories b is the most frequent one,
+    and a sample keeps its own where I_t > 0; so it does where its value or b's is missing.
+    Raises InputError for evidence of another shape or outside [0, 1], for a baseline of another shape, and for categories
+    without a baseline; UnsupportedError for a model without probabilities.
     """
-    x = prepare(model, x)
+    subject = adapted(model, x, {"faithfulness": {"baseline": baseline}}, target=target, of="probability")
+    check_baseline(subject.columns, "faithfulness", baseline)
+    model, x = subject.model, prepare(subject.model, subject.x)
+    b, whole = _removed(subject.options["faithfulness"]["baseline"], x, subject.columns, takes_missing(model))
     evidence = torch.as_tensor(evidence).to(x)
     if tuple(evidence.shape) != (len(x), *masks.spatial(x)):
         raise InputError(
@@ -139,13 +150,36 @@ def faithfulness(
         mine = evidence[score.first : score.first + len(score)]
 
         def cut(sample: Tensor, draw: Tensor) -> Tensor:
-            return masks.keep(score.x[sample], at_threshold(mine[sample], levels[draw]))
+            return _blended(score.x[sample], b, whole, at_threshold(mine[sample], levels[draw]))
 
         own = score.own_probability()
         return own, score.values(len(levels), cut, of="probability")
 
-    parts = over_batches(model, x, run, target=target, batch=batch)
+    parts = over_batches(model, x, run, target=subject.target, batch=batch)
     y, o = (torch.cat([p[i] for p in parts]).double().cpu().numpy() for i in (0, 1))
     top = evidence.flatten(1).amax(1)
     empty = (top[:, None] < levels) | (top == 0)[:, None]
     return Faithfulness(levels.double().cpu().numpy(), y, o, empty.double().mean(0).cpu().numpy())
+
+
+def _removed(baseline: Any, x: Tensor, columns: Columns | None, missing: bool) -> tuple[Tensor, Tensor]:
+    """(1, ...) what stands for nothing, of a set its mean or most frequent category; (D,) which columns are categories."""
+    codes = torch.zeros(x.shape[-1], dtype=torch.bool) if columns is None else columns.codes
+    codes = codes.to(x.device)
+    if isinstance(baseline, str):
+        raise InputError(f"baseline is {baseline!r}", cure="Give a number, one input, or a set of them.")
+    if not isinstance(baseline, int | float):
+        rows = finite_or_missing("the baseline", torch.as_tensor(baseline).to(x), missing)
+        if rows.ndim == x.ndim:
+            baseline = rows.nanmean(0)
+            for j in codes.nonzero()[:, 0].tolist():
+                there, times = torch.unique(rows[:, j][~rows[:, j].isnan()], return_counts=True)
+                baseline[j] = there[times.argmax()] if len(there) else torch.nan
+    return as_baseline(baseline, x[:1], missing), codes
+
+
+def _blended(x: Tensor, b: Tensor, codes: Tensor, mask: Tensor) -> Tensor:
+    """x * I + b * (1 - I); where there is nothing between the two x if I > 0, else b."""
+    b = b.expand_as(x)
+    either = torch.where((mask[:, None] if x.ndim > 2 else mask) > 0, x, b)
+    return torch.where(codes | x.isnan() | b.isnan(), either, masks.keep(x, mask) + masks.keep(b, 1 - mask))

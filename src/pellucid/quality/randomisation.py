@@ -153,6 +153,10 @@ def cascading_randomisation(
     can be told. The model itself is never touched: a copy is. original: the maps of the model itself, where known.
     Cost: (1 + L) explanations a sample. Each layer draws from its own seed.
     """
+    if not isinstance(model, nn.Module):
+        raise UnsupportedError(
+            f"{type(model).__name__} has no layers to randomise", cure="Give a torch module, or measure faithfulness instead."
+        )
     before = {m: t.double().cpu().numpy() for m, t in (original or maps(model)).items()}
     if any(len(t) < 2 for t in before.values()):
         raise UnsupportedError("one sample is too few to tell chance", cure="Give at least two samples.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -40,9 +41,10 @@ def audit(
     """Measure the methods on test rows drawn at random; what is not given is as the study says.
 
     Writes quality.json and returns it: per method the curves of API, APD, IR and DR, the same for calibrated maps, and the
-    cascading randomisation with its verdict.
+    cascading randomisation with its verdict. Of a model beside the network it writes quality-NAME.json.
     """
-    with run.stage("quality"):
+    file = f"quality-{run.beside}.json" if run.beside else "quality.json"
+    with nullcontext() if run.beside else run.stage("quality"):
         asked = study_of(run).quality
         methods = methods_of(run) if methods is None else methods
         for name, options in methods.items():
@@ -60,8 +62,8 @@ def audit(
             _faithfulness(run, methods, n, value)
         if m and methods:
             _randomisation(run, methods, m, value)
-        run.write_json("quality.json", value)
-    result: dict[str, Any] = run.read_json("quality.json")
+        run.write_json(file, value)
+    result: dict[str, Any] = run.read_json(file)
     return result
 
 

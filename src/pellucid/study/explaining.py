@@ -26,6 +26,7 @@ from pellucid.visual.style import png
 from .figures import explanation_sheet
 from .recall import (
     data_of,
+    device_of,
     facts_of,
     model_of,
     objective_of,
@@ -118,11 +119,26 @@ def explain_all(
 def completed(run: RunDirectory, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a method, with what it compares with from the training part: a library, or some rows as references."""
     known = METHODS[name].options() if name in METHODS else {}
+    table = facts_of(run)["kind"] == "table"
+    more: dict[str, Any] = {}
     if "library" in known:
         return {**options, "library": library_of(run)}
-    if "references" in known and options.get("references") is None:
-        return {**options, "references": part_of(run, "train").batch(_reference_rows(run))[0]}
-    return dict(options)
+    if "references" in known and (table or "features" not in known):
+        more["references"] = part_of(run, "train").batch(_reference_rows(run))[0]
+    elif "features" in known and table:  # what came from one column is removed together, and training rows take its place
+        more["baseline"] = part_of(run, "train").batch(_reference_rows(run))[0]
+    if "features" in known and table and "references" not in more:
+        more["features"] = _columns(run)
+    return {**more, **{key: value for key, value in options.items() if value is not None}}
+
+
+def _columns(run: RunDirectory) -> Any:
+    """The encoded columns in groups, by the column of the table that they come from."""
+    preparation = preparation_of(run)
+    sources = getattr(preparation, "sources", None)
+    if sources is None:
+        return "auto"
+    return [[j for j, source in enumerate(sources) if source == i] for i in range(max(sources) + 1)]
 
 
 def _reference_rows(run: RunDirectory) -> torch.Tensor:
@@ -223,7 +239,7 @@ def predictions_of(
 ) -> list[dict[str, Any]]:
     """Per row: name, predicted class with its probability (or value), and the class that is explained."""
     facts, model, goal = facts_of(run), model_of(run), objective_of(run)
-    device = next(model.parameters()).device
+    device = device_of(run)
     with torch.no_grad():
         p = torch.cat([goal.predict(model(part.to(device))).cpu().double() for part in torch.split(x, 256)])
     found = []

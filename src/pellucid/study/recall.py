@@ -86,7 +86,7 @@ def part_of(run: RunDirectory, part: str) -> Batches:
 
 def objective_of(run: RunDirectory) -> Objective:
     """The objective with what it fitted on the training targets."""
-    return from_state(facts_of(run)["objective"])
+    return _once(run, "objective", lambda: from_state(facts_of(run)["objective"]))
 
 
 def device_of(run: RunDirectory) -> torch.device:

@@ -84,6 +84,7 @@ def context(run: RunDirectory) -> dict[str, Any]:
         "headline_grid": evaluation and tables.headline_grid(evaluation),
         "gap_grid": evaluation and tables.gap_grid(evaluation),
         "class_grid": evaluation and tables.class_grid(evaluation),
+        "beside_grid": evaluation and tables.beside_grid(evaluation, tables.model_title(study.model.name)),
         "pictures": _evaluation_pictures(run, evaluation) if evaluation else {},
         "samples": samples,
         "sheet": _sheet(run, samples) if samples and samples["samples"] and samples["methods"] else None,

@@ -148,6 +148,19 @@ def gap_grid(evaluation: Mapping[str, Any]) -> Grid:
     return Grid(["measure", "training", "test", "gap"], rows, "What carried over")
 
 
+def beside_grid(evaluation: Mapping[str, Any], network: str) -> Grid | None:
+    """The network beside the interpretable models: the same measures on the same test rows."""
+    found = (evaluation.get("beside") or {}).get("models")
+    if not found:
+        return None
+    everyone = {network: evaluation["headline"], **{name: facts["headline"] for name, facts in found.items()}}
+    measures = [name for name, _, _ in evaluation["headline"]]
+    columns = [aligned([next(v for n, v, _ in line if n == m) for line in everyone.values()]) for m in measures]
+    sizes = ["", *(facts["said"] for facts in found.values())]
+    rows = [[name, size, *cells] for name, size, cells in zip(everyone, sizes, zip(*columns))]
+    return Grid(["model", "size", *map(words, measures)], rows, "Beside the network", numbers=2)
+
+
 def class_grid(evaluation: Mapping[str, Any]) -> Grid | None:
     """Precision, recall and F1 of each class or label."""
     found = evaluation["test"].get("per_class") or evaluation["test"].get("per_label")

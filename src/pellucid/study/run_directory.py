@@ -9,6 +9,7 @@ metrics.csv          one line per epoch
 model.safetensors    weights of the best epoch, with a checksum
 state/               checkpoint of an unfinished training
 predictions.parquet  one line per row of the data
+beside/              interpretable models that the network is compared with
 evaluation.json      metrics
 explanations/        relevance of some test rows
 quality.json         how far the explanations can be trusted
@@ -37,13 +38,14 @@ class RunDirectory:
     """A run at ``path``. Files are replaced as a whole: a reader, or a kill, sees the old file or the new one.
 
     ``found_empty``: the folder was there before the run. ``memory`` holds what this process has already read, so that
-    stages that follow one another read it once.
+    stages that follow one another read it once. ``beside``: the model that stands in the network's place, in a view of the run.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found_empty = False
         self.memory: dict[str, Any] = {}
+        self.beside = ""
         self.study = path / "study.yaml"
         self.model = path / "model.safetensors"
         self.checkpoint = path / "state" / "checkpoint.safetensors"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pellucid.core.errors import InputError, nearest
-from pellucid.core.table import AUGMENTATIONS, DATA, METHODS, MODELS, OBJECTIVES, OPTIMIZERS, SCHEDULES, Table
+from pellucid.core.table import AUGMENTATIONS, BESIDE, DATA, METHODS, MODELS, OBJECTIVES, OPTIMIZERS, SCHEDULES, Table
 
 from .yaml_source import YamlSource, dump
 
@@ -83,6 +83,11 @@ class TrainingSection(Section):
     )
 
 
+def _names(value: Any) -> Any:
+    """``auto`` -> None."""
+    return None if value == AUTO else value
+
+
 def _methods(value: Any) -> Any:
     """``auto`` -> None; a list of names -> names without options; null options -> none."""
     if value == AUTO:
@@ -129,6 +134,11 @@ class Study(Section):
     data: Named = Field(description="the data set, or a reader with its path", examples=["data: {name: fashion_mnist}"])
     split: SplitSection = Field(default=SplitSection(), description="training, validation and test part")
     model: Named = Field(description="the network and its options", examples=["model: {name: mlp}"])
+    beside: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
+        default=None,
+        strict=False,
+        description="models to compare the network with: auto (of a table decision_tree and sparse_linear), or a list of names",
+    )
     training: TrainingSection = Field(default=TrainingSection(), description="how the weights are found")
     explanation: ExplanationSection = Field(default=ExplanationSection(), description="what is explained, and how")
     quality: QualitySection = Field(default=QualitySection(), description="how far the explanations can be trusted")
@@ -170,6 +180,8 @@ def resolved_text(study: Study, folder: Path) -> str:
     value = study.model_dump(mode="json")
     if value["explanation"]["methods"] is None:
         value["explanation"]["methods"] = AUTO
+    if value["beside"] is None:
+        value["beside"] = AUTO
     if isinstance(value["data"].get("path"), str):
         with contextlib.suppress(ValueError):  # another drive
             value["data"]["path"] = Path(os.path.relpath(value["data"]["path"], folder.resolve())).as_posix()
@@ -192,6 +204,8 @@ def _check_names(study: Study, source: YamlSource) -> None:
         _check(names, getattr(training, key), options, source, ("training", key), ("training", f"{key}_options"))
     for index, name in enumerate(training.augment):
         _check(AUGMENTATIONS, name, {}, source, ("training", "augment", index), ())
+    for index, name in enumerate(study.beside or ()):
+        _check(BESIDE, name, {}, source, ("beside", index), ())
     for index, (name, options) in enumerate((study.explanation.methods or {}).items()):
         listed = isinstance(source.value["explanation"]["methods"], list)
         place = ("explanation", "methods", index if listed else name)

@@ -32,6 +32,7 @@ from pellucid.training.optimizers import optimizer
 from pellucid.training.schedules import schedule
 from pellucid.training.validation import predict, validation
 
+from . import beside
 from .environment import environment
 from .recall import (
     PARTS,
@@ -210,6 +211,7 @@ def evaluate(run: RunDirectory) -> dict[str, Any]:
             gap = hold_out(y_train, p_train, y, p, measures=(mse, mae))
         value = {"task": facts["task"], "headline": report.headline(), "test": report.to_json(), "hold_out": gap.to_json()}
         _write_predictions(run, found)
+        value["beside"] = beside.measure(run)
         run.write_json("evaluation.json", value)
     result: dict[str, Any] = run.read_json("evaluation.json")
     return result

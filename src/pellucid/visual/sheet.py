@@ -108,7 +108,9 @@ def note(axes: Axes, words: str) -> None:
 
 def picture(axes: Axes, values: np.ndarray, **settings: Any) -> Any:
     """An image in its own pixels: enlarged without smoothing, and made smaller (in SVG too) with it."""
-    return axes.imshow(values, **{"interpolation": "none" if max(values.shape[:2]) <= 160 else "auto", **settings})
+    smooth = "none" if max(values.shape[:2]) <= 160 else "auto"
+    # above the hatching that stands for NaN
+    return axes.imshow(values, **{"interpolation": smooth, "zorder": 0.7, **settings})
 
 
 BAR = 2.6  # width of a colour bar

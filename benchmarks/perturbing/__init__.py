@@ -1,0 +1,1 @@
+"""What the benchmark of methods that alter the input is made of."""
