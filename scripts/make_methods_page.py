@@ -42,12 +42,13 @@ PHOTOGRAPHS = {
 }
 # Options of methods that ask a score many times, to draw the sheet in minutes.
 SHORTER: dict[str, dict[str, Any]] = {
-    "shapley": {"features": 8},
-    "kernel_shap": {"samples": 600},
-    "shapley_sampling": {"samples": 6},
-    "lime": {"samples": 600},
-    "rise": {"masks": 1000},
-    "extremal_perturbation": {"steps": 200},
+    "shapley": {"features": 6},
+    "kernel_shap": {"samples": 130},
+    "shapley_sampling": {"samples": 1},
+    "lime": {"samples": 130},
+    "rise": {"masks": 300},
+    "extremal_perturbation": {"steps": 40},
+    "xrai": {"steps": 8},
 }
 CLAIMS = {
     "signed": "negative relevance is evidence against the class, not merely less of it",

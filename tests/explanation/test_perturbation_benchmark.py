@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "perturbation.py"
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_its_table_and_its_goals():
     """Exit code 1 says that a goal was missed, which tiny cases do; every row that was asked for has to be there."""
     asked = "kernel_shap, trees of depth 3;lime, MLP;shapley, exact"

@@ -250,10 +250,11 @@ def _described(run: RunDirectory, estimator: Any) -> dict[str, Any]:
         weight = np.atleast_2d(estimator.coef_)
         used = np.abs(weight).max(0)
         order = [int(j) for j in np.argsort(-used, kind="stable") if used[j] > 0]
-        ends = f" for {classes[1]}" if len(classes) == 2 else ""
-        lines = [f"{features[j]}: {', '.join(f'{w:+.3g}' for w in weight[:, j])}{ends}" for j in order[:MOST_LISTED]]
+        towards = classes[1:] if len(classes) == 2 else classes or [facts_of(run)["target"]]
+        lines = [f"weight of each standardised column for {', '.join(towards)}"]
+        lines += [f"{features[j]}: {', '.join(f'{w:+.3g}' for w in weight[:, j])}" for j in order[:MOST_LISTED]]
         said = f"{len(order)} of {len(features)} columns used"
-        return {"said": said, "lines": lines, "more": len(order) - len(lines)}
+        return {"said": said, "lines": lines, "more": max(0, len(order) - MOST_LISTED)}
     if hasattr(estimator, "tree_"):
         lines = tree_rules(estimator, features, classes, scale=scales(run))
         return {"said": f"{estimator.get_n_leaves()} leaves, {estimator.get_depth()} deep", "lines": lines, "more": 0}
