@@ -32,6 +32,7 @@ from .explanation.decomposition import relevance_cam as relevance_cam
 from .explanation.decomposition import softmax_gradient_lrp as softmax_gradient_lrp
 from .explanation.deep_lift import deep_lift as deep_lift
 from .explanation.edges import edge_detector as edge_detector
+from .explanation.extremal_perturbation import extremal_perturbation as extremal_perturbation
 from .explanation.gradient import gradient as gradient
 from .explanation.gradient import gradient_times_input as gradient_times_input
 from .explanation.guided import deconvnet as deconvnet
@@ -49,6 +50,7 @@ from .explanation.perturbation import occlusion as occlusion
 from .explanation.reference_library import ReferenceLibrary as ReferenceLibrary
 from .explanation.reference_library import reference_library as reference_library
 from .explanation.result import Explanation as Explanation
+from .explanation.rise import rise as rise
 from .explanation.score_cam import ablation_cam as ablation_cam
 from .explanation.score_cam import score_cam as score_cam
 from .explanation.segments import segments as segments
@@ -62,6 +64,7 @@ from .explanation.text import Texts as Texts
 from .explanation.tree_readers import read_trees as read_trees
 from .explanation.tree_shap import tree_shap as tree_shap
 from .explanation.trees import TreeEnsemble as TreeEnsemble
+from .explanation.xrai import xrai as xrai
 from .models.building import build as build
 from .models.description import describe as describe
 from .models.description import describe_text as describe_text
