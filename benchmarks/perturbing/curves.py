@@ -40,14 +40,24 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def rounds(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every call, in turn in each round, so that a busy machine hits all of them; a first round does not count."""
+    """Seconds of every call, in turn in each round, so that a busy machine hits all of them; a first round does not count.
+
+    Each round begins with another call: memory that one gives back is the next one's to fetch again.
+    """
     times: dict[str, list[float]] = {label: [] for label in runs}
     for turn in range(repeats + 1):
-        for label, run in runs.items():
+        for label, run in turned(runs, turn):
             taken = timed(run)[0]
             if turn:
                 times[label].append(taken)
     return times
+
+
+def turned(calls: Mapping[str, Any], turn: int) -> list[tuple[str, Any]]:
+    """The calls in their order, beginning with another one in each turn."""
+    listed = list(calls.items())
+    first = turn % len(listed)
+    return listed[first:] + listed[:first]
 
 
 def ratio(times: Mapping[str, Sequence[float]], over: str, under: str) -> float:
@@ -70,7 +80,7 @@ def curves(
         errors: dict[str, list[float]] = {label: [] for label in calls}
         for seed in range(seeds):
             for sample in range(len(next(iter(references.values())))):
-                for label, call in calls.items():
+                for label, call in turned(calls, seed + sample):
                     np.random.seed(1000 * sample + seed)  # noqa: NPY002 - the peers' own generator
                     torch.manual_seed(1000 * sample + seed)
                     taken, effects = timed(functools.partial(call, sample, budget, seed))
