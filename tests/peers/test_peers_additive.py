@@ -293,7 +293,7 @@ def test_lime_tabular_on_our_neighbourhood():
     model, x, rows = network(Dense), samples(Dense, 1), background(80)
     watched, seen = recorded(model)
     lime(watched, x, target=2, references=rows, samples=200, penalty=0.0)
-    z = torch.stack(seen)[:200].numpy()  # the sample itself comes last
+    z = np.concatenate([x.numpy(), torch.stack([row for row in seen if not torch.equal(row, x[0])])[:200].numpy()])
     discretizer = package.LimeTabularExplainer(rows.numpy()).discretizer
     same = (discretizer.discretize(z) == discretizer.discretize(x.numpy())).astype(float)
     distances = np.sqrt((1 - same).sum(1))

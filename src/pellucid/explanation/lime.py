@@ -58,9 +58,9 @@ def lime(
     Images, text and sequences: z' says which ``features`` (``features_of``) stay, the others are replaced by ``baseline``
     (``removal_of``; by default each segment's mean, of anything else 0). Each stays with probability 1/2; of whole numbers
     (text) the count of removed ones is uniform, as the package does. 2^M <= samples: all coalitions, and no chance.
-    Tables with ``references`` (training rows): z has in every column a value of a row drawn by itself; ``discretise``: z' says
-    whether it lies in the sample's quartile bin, else z = x + deviation * normal noise and z' is (z - mean) / deviation.
-    These rows serve all samples of a call.
+    Tables with ``references`` (training rows): the sample itself, and rows z that have in every column a value of a row drawn
+    by itself, which serve all samples of a call; z' says whether it lies in the sample's quartile bin (of categories: is the
+    same). ``discretise=False``: z = x + deviation * normal noise and z' is (z - mean) / deviation.
 
     distance: "cosine" (with width 0.25) or "euclidean" (0.75 sqrt(M)); auto: cosine where features are hidden, else
     euclidean. penalty: of a ridge regression, relative to the mean weighted square of a column, so that neither the scale of
