@@ -21,7 +21,7 @@ from .score import Score
 from .shapley import READING, exact
 
 # Strata of up to so many pairs are listed and shuffled; larger ones are drawn until enough are distinct.
-LISTED = 20_000
+LISTED = 1000
 CHUNK, CHUNK_OF_MANY = 256, 16
 MANY = 64
 # The regression has terms of order three where there are so many times as many pairs as terms.
