@@ -60,60 +60,48 @@ class Game:
         active = self.features.present & self.removal.alters
         numbers = active.sum(1)
         self.groups: list[Group] = []
+        self.place = torch.zeros_like(numbers)  # (B,) of a sample in its group
         for m in torch.unique(numbers).tolist():
             samples = (numbers == m).nonzero()[:, 0]
             players = active[samples].nonzero()[:, 1].view(len(samples), m)
-            self.groups.append(Group(samples, players, self.own.new_empty(len(samples), 0, self.own.shape[1])))
+            # of the samples as they are the score is known
+            full = packed(torch.ones(1, m, dtype=torch.bool))[0]
+            self.groups.append(Group(samples, players, self.own[samples][:, None], {full: 0}))
+            self.place[samples] = torch.arange(len(samples), device=numbers.device)
 
     def values(self, group: Group, coalitions: Tensor, *, active: Tensor | None = None) -> Tensor:
         """(G, N, k) scores of coalitions (N, M) of True for the players that stay; NaN for samples that are not ``active``."""
-        unique, inverse = self._known(group, coalitions)
-        columns = torch.tensor([group.index[key] for key in unique], device=group.table.device)
-        wanted = group.table[:, columns, 0].isnan()
-        if active is not None:
-            wanted &= active[:, None]
-        self._evaluate(group, coalitions[self._first(inverse).to(coalitions.device)], columns, wanted)
-        return group.table[:, columns][:, inverse]
-
-    def _known(self, group: Group, coalitions: Tensor) -> tuple[list[bytes], Tensor]:
-        """The distinct coalitions, each with a column of the table, and where each asked one is among them."""
         keys = packed(coalitions)
-        unique = list(dict.fromkeys(keys))
-        number = {key: i for i, key in enumerate(unique)}
-        inverse = torch.tensor([number[key] for key in keys])
-        new = [key for key in unique if key not in group.index]
+        first: dict[bytes, int] = {}  # of each distinct coalition the place where it was asked first
+        for i, key in enumerate(keys):
+            first.setdefault(key, i)
+        new = [key for key in first if key not in group.index]
         if new:
             start = len(group.index)
             group.index.update((key, start + i) for i, key in enumerate(new))
             size = (len(group.samples), len(new), self.own.shape[1])
             group.table = torch.cat([group.table, self.own.new_full(size, torch.nan)], 1)
-        full = packed(torch.ones(1, group.count, dtype=torch.bool))[0]
-        if full in group.index:
-            group.table[:, group.index[full]] = self.own[group.samples]
-        return unique, inverse.to(group.table.device)
-
-    @staticmethod
-    def _first(inverse: Tensor) -> Tensor:
-        """For each distinct coalition one place where it was asked."""
-        count = int(inverse.max()) + 1
-        return inverse.new_zeros(count).scatter_(0, inverse, torch.arange(len(inverse), device=inverse.device))
+        columns = torch.tensor([group.index[key] for key in first], device=group.table.device)
+        wanted = group.table[:, columns, 0].isnan()
+        if active is not None:
+            wanted &= active[:, None]
+        self._evaluate(group, coalitions[list(first.values())], columns, wanted)
+        return group.table[:, torch.tensor([group.index[key] for key in keys], device=columns.device)]
 
     def _evaluate(self, group: Group, coalitions: Tensor, columns: Tensor, wanted: Tensor) -> None:
         asked = wanted.any(0).nonzero()[:, 0]
         if not len(asked):
             return
         score, background = self.score, self.removal.count
-        place = score.everyone().new_zeros(len(score))
-        place[group.samples] = torch.arange(len(group.samples), device=place.device)
-        coalitions = coalitions.to(place.device)
+        coalitions = coalitions.to(wanted.device)
         step = max(1, MOST_PAIRS // (len(group.samples) * background))
         for some in torch.split(asked, step):
             chosen = coalitions[some]
-            where = torch.zeros(len(score), len(some), dtype=torch.bool, device=place.device)
+            where = torch.zeros(len(score), len(some), dtype=torch.bool, device=wanted.device)
             where[group.samples] = wanted[:, some]
 
             def without(sample: Tensor, draw: Tensor, chosen: Tensor = chosen) -> Tensor:
-                keep = self._kept(chosen[draw // background], group.players[place[sample]], sample)
+                keep = self._kept(chosen[draw // background], group.players[self.place[sample]], sample)
                 return self.removal.without(sample, draw % background, keep)
 
             each = where[:, :, None].expand(-1, -1, background).reshape(len(score), -1)

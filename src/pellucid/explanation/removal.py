@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from pellucid.core.errors import InputError
 
+from . import masks
 from .baselines import NAMED, baselines
 from .features import Features
 from .score import Score
 
 BY_FEATURES = ("segment_mean", "inpaint")
 _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-_RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def inpainted(x: Tensor, keep: Tensor) -> Tensor:
         pool = _POOL[len(size)]
         half = [min(2, s) for s in size]
         coarse = filled(*(pool(t, half, ceil_mode=True) for t in (total, weight)))
-        above = F.interpolate(coarse, size=size, mode=_RESIZE[len(size)], align_corners=False)
+        above = masks.resize(coarse.flatten(0, 1), size).view(*coarse.shape[:2], *size)
         return torch.where(weight > 0, here, above)
 
     weight = keep.to(x)

@@ -55,11 +55,11 @@ def every_coalition(players: int) -> Tensor:
     return (torch.arange(2**players)[:, None] >> torch.arange(players) & 1).bool()
 
 
-def exact(game: Game, group: Group, active: Tensor | None = None) -> Tensor:
+def exact(game: Game, group: Group) -> Tensor:
     """(G, M, k) Shapley values from all coalitions."""
     m = group.count
     stay = every_coalition(m)
-    values = game.values(group, stay, active=active).double()
+    values = game.values(group, stay).double()
     if m == 0:
         return values.new_zeros(len(values), 0, values.shape[2])
     size = stay.sum(1)
@@ -94,9 +94,6 @@ def shapley_sampling(
     features, baseline, classes: as in ``shapley``. ``details["standard_error"]`` has the error of each effect, over the pairs.
     """
     game = game_of(score, features, baseline, classes)
-    place = score.everyone().new_zeros(len(x))
-    for group in game.groups:
-        place[group.samples] = torch.arange(len(group.samples), device=place.device)
     width = int(max((g.count for g in game.groups), default=0))
     k = game.own.shape[1]
 
@@ -106,12 +103,12 @@ def shapley_sampling(
             if not len(mine):
                 continue
             active = torch.isin(group.samples, mine)
-            steps = torch.cat([_walks(_order(score, group.count, draw)) for draw in range(start, stop)])
-            values = game.values(group, steps, active=active)[place[mine]].double()
+            orders = [_order(score, group.count, draw) for draw in range(start, stop)]
+            steps = torch.cat([_walks(order) for order in orders])
+            values = game.values(group, steps, active=active)[game.place[mine]].double()
             gains = values.view(len(mine), stop - start, 2, group.count + 1, k).diff(dim=3)
             found = gains.new_zeros(len(mine), stop - start, width, k)
-            for j, draw in enumerate(range(start, stop)):
-                order = _order(score, group.count, draw)
+            for j, order in enumerate(orders):
                 for way, walk in enumerate((order, order.flip(0))):
                     found[:, j].index_add_(1, walk.to(found.device), gains[:, j, way] / 2)
             yield mine.repeat_interleave(stop - start), found.flatten(0, 1)

@@ -19,11 +19,11 @@ from pellucid.core import checks
 from pellucid.core.errors import InputError
 
 from . import tree_nodes as at
+from .targets import LINKS
 from .tree_kernels import run
 from .tree_nodes import CATEGORY, NUMBER, WHOLE_CATEGORY, Array, Nodes
 
 FORMAT = 1
-LINKS = ("identity", "sigmoid", "softmax", "none")
 _PER_NODE = ("left", "right", "feature", "threshold", "cover", "kind", "missing_left", "other_left", "first", "size")
 _ARRAYS = (*_PER_NODE, "value", "roots", "base", "column", "listed")
 _HEADER = ("inputs", "link", "binary", "single", "missing")
