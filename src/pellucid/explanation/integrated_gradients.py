@@ -53,8 +53,14 @@ def integrated_gradients(score: Score, x: Tensor, *, baseline: Baseline = 0.0, s
     relevance is averaged; for several inputs a tuple of these. The relevance sums to score - base (the mean score of the
     baselines); what is missing is returned as ``gap``.
     """
-    nodes, weights = quadrature(steps, x)
     references = baselines(baseline, score.inputs, score.first)
+    relevance, base, gap = straight(score, x, references, steps)
+    return Found(relevance, base=base, gap=gap, counts={"baselines": len(references)})
+
+
+def straight(score: Score, x: Tensor, references: list[Tensor], steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Integrated gradients averaged over the references, (B, ...); the mean score of these (B,), and the gap (B,)."""
+    nodes, weights = quadrature(steps, x)
     relevance = torch.zeros_like(x)
     for b in references:
 
@@ -63,8 +69,7 @@ def integrated_gradients(score: Score, x: Tensor, *, baseline: Baseline = 0.0, s
 
         relevance += (x - b) * score.weighted_gradient(steps, on_the_way, weights) / len(references)
     base = base_scores(score, references).mean(1)
-    gap = score.own() - base - relevance.flatten(1).sum(1)
-    return Found(relevance, base=base, gap=gap, counts={"baselines": len(references)})
+    return relevance, base, score.own() - base - relevance.flatten(1).sum(1)
 
 
 @method(

@@ -15,7 +15,7 @@ from pellucid.core import checks
 from pellucid.core.errors import InputError, UnsupportedError
 
 from . import masks
-from .integrated_gradients import base_scores, quadrature
+from .integrated_gradients import straight
 from .method import method
 from .result import Found
 from .score import Score
@@ -62,23 +62,14 @@ def xrai(
     """
     if x.ndim != 4:
         raise UnsupportedError(f"xrai explains images, the input has shape {tuple(x.shape)}", cure="Use integrated_gradients.")
-    nodes, weights = quadrature(steps, x)
     known = candidates(x, scales) if segments is None else _given(segments, score, x)
     ends = [masks.beside(end(x.flatten(1), 1), x).expand_as(x) for end in (torch.amin, torch.amax)]
-    shares = torch.zeros_like(x)
-    for b in ends:
-
-        def on_the_way(sample: Tensor, draw: Tensor, b: Tensor = b) -> Tensor:
-            return b[sample] + masks.beside(nodes[draw], x) * (x[sample] - b[sample])
-
-        shares += (x - b) * score.weighted_gradient(steps, on_the_way, weights) / len(ends)
-    base = base_scores(score, ends).mean(1)
+    shares, base, gap = straight(score, x, ends, steps)
     least = max(1, round(LEAST * _edge(x) ** 2))
     density = masks.collect(shares)
     merged = [merge(d.double().cpu().numpy(), m, least) for d, m in zip(density, known)]
     values, order = (torch.from_numpy(np.stack(part)).to(x.device) for part in zip(*merged))
     relevance = masks.spread(values.to(x), x)
-    gap = score.own() - base - shares.flatten(1).sum(1)
     return Found(relevance, raw=density, base=base, gap=gap, details={"order": order})
 
 

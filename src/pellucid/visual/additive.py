@@ -22,7 +22,7 @@ from .arrays import array
 from .scales import power, spread, ticks, written
 from .sheet import EDGE, Sheet
 from .style import AGAINST, FOR, HEAD, INK, PAPER, QUIET, RULE, SMALL, TEXT, saying, themed
-from .tables import LABEL, _order, _shown
+from .tables import LABEL, as_written, strongest
 
 NOTE = "#8a8a8a"  # what no feature accounts for, and what has no value
 PANEL = 4.8  # inches of a waterfall between the names and the right border
@@ -296,7 +296,7 @@ class _Sample:
         if self.empty == "no evidence":
             name = f"all features ({len(self.relevance)})"
             return [_Bar(name, name, 0.0, "none"), *self._gap()]
-        first, rest = _order({"": self.relevance[None]}, len(self.relevance), top)
+        first, rest = strongest({"": self.relevance[None]}, len(self.relevance), top)
         if by_side and len(first) > top:  # a place for one more name may be missing on one line
             first, rest = first[:top], first[top:]
         bars = [self._bar(j) for j in first]
@@ -311,7 +311,7 @@ class _Sample:
         return bars + self._gap()
 
     def _bar(self, j: int) -> _Bar:
-        said = _shown(self.values[j])
+        said = as_written(self.values[j])
         short = f"{_cut(self.features[j], 44)} = {_cut(said, 24)}"
         return _Bar(f"{self.features[j]} = {said}", short, float(self.relevance[j]))
 

@@ -20,7 +20,7 @@ from .arrays import array, known_keys
 from .scales import power, ticks, written
 from .sheet import EDGE, Bar, Foot, Sheet, note
 from .style import HEAD, INK, LINES, PALETTE, PAPER, QUIET, RULE, SMALL, TEXT, saying, themed
-from .tables import LABEL, _order
+from .tables import LABEL, strongest
 
 # Dark blue to light orange: apart for all forms of colour blindness, in grey too, and both visible on white.
 VALUES = LinearSegmentedColormap.from_list("pellucid_values", ["#12306B", "#7A4E9E", PALETTE["purple"], "#F0A32F"], N=256)
@@ -56,7 +56,7 @@ def beeswarm(
     raw, r = checked_table(values, relevance, features)
     if raw.size == 0:
         return saying("There are no samples to show.")
-    first, rest = _order({"": r}, r.shape[1], top)
+    first, rest = strongest({"": r}, r.shape[1], top)
     names = [lettering.wrap(name, LABEL, TEXT) for name in [*(str(features[j]) for j in first), f"other ({len(rest)})"]]
     names = names if rest else names[:-1]
     columns = [r[:, j] for j in first] + ([np.where(np.isfinite(r), r, 0.0)[:, rest].sum(axis=1)] if rest else [])
@@ -248,7 +248,7 @@ def importance(
     if not any(r.size for r in sets.values()):
         return saying("There are no samples to show.")
     means, spreads = _means(sets, errors, share)
-    first, rest = _order({name: mean[None] for name, mean in means.items()}, len(features), top)
+    first, rest = strongest({name: mean[None] for name, mean in means.items()}, len(features), top)
     names = [lettering.wrap(str(features[j]), LABEL, TEXT) for j in first] + [f"other ({len(rest)})"] * bool(rest)
     frame = _Frame(names, 0.13 * len(sets) + 0.09, title)
     bars = np.array([[*mean[first], *([np.nansum(mean[rest])] if rest else [])] for mean in means.values()])

@@ -21,7 +21,7 @@ from .additive_many import ABSENT, OUTPUT, RASTER, VALUES, checked_table, lanes,
 from .scales import power, ticks, written
 from .sheet import EDGE, Sheet, note, picture
 from .style import HEAD, INK, LINES, QUIET, RULE, SMALL, TEXT, saying, themed
-from .tables import _shown
+from .tables import as_written
 
 GROUPS = 10  # of about equal size, by the feature's value, within which another feature's share is measured
 LEAST = 0.05  # of the spread that a feature must explain to be chosen for the colour
@@ -229,8 +229,8 @@ class _Across:
         inch = (WIDE - start) / (high - low)
         slot = 0.6 if len(distinct) == 1 else min(0.7 * inch * step, 0.6)
         places, words = ticks(low, high, WIDE - start)
-        if step and step * inch > 0.1 + max(lettering.width(_shown(v), SMALL) for v in distinct):
-            places, words = list(map(float, distinct)), list(map(_shown, distinct))
+        if step and step * inch > 0.1 + max(lettering.width(as_written(v), SMALL) for v in distinct):
+            places, words = list(map(float, distinct)), list(map(as_written, distinct))
         x = np.where(known, start + (np.where(known, line, low) - low) * inch, start / 2)
         spots = [start + (p - low) * inch for p in places]
         free = (start + lettering.width("missing", SMALL)) / 2 + 0.08 if start else -1.0

@@ -17,7 +17,7 @@ from pellucid.core.table import FIGURES
 from . import lettering
 from .arrays import array
 from .scales import ticks
-from .sequences import LONGEST, PER_LINE, RUN, _glyph, _letter_colour, _positions
+from .sequences import LONGEST, PER_LINE, RUN, letter_colour, letter_outline, number_positions
 from .sheet import EDGE, GAP, Sheet, note
 from .style import HEAD, QUIET, RULE, SMALL, TEXT, saying, themed
 
@@ -72,7 +72,7 @@ def sequence_logo(
             axes = sheet.axes(EDGE + gutter, top, unit * (span[1] - span[0]), TALL)
             sheet.text(EDGE + gutter - marks, top + TALL / 2, name, TEXT, ha="right", va="center")
             _track(axes, mean, span, letters.upper(), scale)
-        _positions(sheet.figure.axes[-1], span)
+        number_positions(sheet.figure.axes[-1], span)
     sheet.text(width / 2, sheet.height - EDGE - lettering.height(foot, SMALL), foot, SMALL, ha="center", color=QUIET)
     return sheet.figure
 
@@ -125,11 +125,11 @@ def _track(
         at = np.arange(*span)[size[k, slice(*span)] != 0]
         if not at.size:
             continue
-        vertices, codes = square if narrow else _glyph(letter)
+        vertices, codes = square if narrow else letter_outline(letter)
         x = at[:, None] + 1 + (vertices[None, :, 0] - 0.5) * (1.0 if narrow else 0.9)
         y = starts[k, at][:, None] + vertices[None, :, 1] * np.abs(size[k, at])[:, None]
         outline = Path(np.stack([x, y], axis=-1).reshape(-1, 2), np.tile(codes, len(at)))
-        axes.add_patch(PathPatch(outline, facecolor=_letter_colour(letter), edgecolor="none", linewidth=0, rasterized=True))
+        axes.add_patch(PathPatch(outline, facecolor=letter_colour(letter), edgecolor="none", linewidth=0, rasterized=True))
     axes.axhline(0, color=QUIET, linewidth=0.7)
 
 

@@ -80,17 +80,18 @@ def dna_sheet(
                 sheet.text(EDGE + gutter - 0.08, low + tall / 2, name, TEXT, ha="right", va="center")
                 axes = sheet.axes(EDGE + gutter, low, run, tall)
                 _track(axes, sequence.upper(), values[i], span)
-            _positions(sheet.figure.axes[-1], span)
+            number_positions(sheet.figure.axes[-1], span)
     sheet.text(width / 2, sheet.height - EDGE - lettering.height(foot, SMALL), foot, SMALL, ha="center", color=QUIET)
     return sheet.figure
 
 
-def _letter_colour(letter: str) -> str:
+def letter_colour(letter: str) -> str:
+    """Of a base; U is drawn as T, anything else in grey."""
     return LETTERS.get("T" if letter == "U" else letter, QUIET)
 
 
 @lru_cache(maxsize=64)
-def _glyph(letter: str) -> tuple[np.ndarray, np.ndarray]:
+def letter_outline(letter: str) -> tuple[np.ndarray, np.ndarray]:
     """Outline of a letter that fills the unit square."""
     outline = TextPath((0, 0), letter, size=10, prop=FontProperties(family=FONT, weight="bold"))
     low, high = outline.vertices.min(axis=0), outline.vertices.max(axis=0)
@@ -104,7 +105,7 @@ def _strip(axes: Axes, sequence: str, span: tuple[int, int]) -> None:
         for position in range(*span):
             letter = sequence[position]
             axes.text(
-                position + 1, 0.5, letter, size=TEXT, weight="bold", ha="center", va="center", color=_letter_colour(letter)
+                position + 1, 0.5, letter, size=TEXT, weight="bold", ha="center", va="center", color=letter_colour(letter)
             )
     else:
         _draw(axes, sequence, np.ones(len(sequence)), span)
@@ -141,16 +142,16 @@ def _draw(axes: Axes, sequence: str, values: np.ndarray, span: tuple[int, int]) 
         places = np.array([p for p in range(*span) if sequence[p] == letter and values[p] != 0], dtype=int)
         if not places.size:
             continue
-        vertices, codes = square if narrow or not letter.strip() else _glyph(letter)
+        vertices, codes = square if narrow or not letter.strip() else letter_outline(letter)
         inner = 1.0 if narrow else 0.88
         x = places[:, None] + 1 + (vertices[None, :, 0] - 0.5) * inner
         value = values[places][:, None]
         y = np.minimum(value, 0) + vertices[None, :, 1] * np.abs(value)
         outline = Path(np.stack([x, y], axis=-1).reshape(-1, 2), np.tile(codes, len(places)))
-        axes.add_patch(PathPatch(outline, facecolor=_letter_colour(letter), edgecolor="none", linewidth=0, rasterized=True))
+        axes.add_patch(PathPatch(outline, facecolor=letter_colour(letter), edgecolor="none", linewidth=0, rasterized=True))
 
 
-def _positions(axes: Axes, span: tuple[int, int]) -> None:
+def number_positions(axes: Axes, span: tuple[int, int]) -> None:
     """Positions from 1 under the last track, as many as can be read."""
     size = span[1] - span[0]
     step = next(s for s in (1, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if size / s <= 12)

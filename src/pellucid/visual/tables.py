@@ -53,9 +53,10 @@ def table_sheet(
     if not relevance:
         return saying("There are no methods to show.")
     rows = labels("titles", titles, n)
-    first, rest = _order(relevance, raw.shape[1], top)
+    first, rest = strongest(relevance, raw.shape[1], top)
     names = [
-        [f"{features[j]} = {_shown(raw[i, j])}" for j in first] + ([f"other ({len(rest)})"] if rest else []) for i in range(n)
+        [f"{features[j]} = {as_written(raw[i, j])}" for j in first] + ([f"other ({len(rest)})"] if rest else [])
+        for i in range(n)
     ]
     wrapped = [[lettering.wrap(name, LABEL, TEXT - 0.5) for name in row] for row in names]
     pooled = {name: _pool(r, first, rest) for name, r in relevance.items()}
@@ -84,7 +85,7 @@ def table_sheet(
     return sheet.figure
 
 
-def _order(relevance: Mapping[str, np.ndarray], columns: int, top: int) -> tuple[list[int], list[int]]:
+def strongest(relevance: Mapping[str, np.ndarray], columns: int, top: int) -> tuple[list[int], list[int]]:
     """Features by mean |relevance|, cut after ``top``; a single one left over is not worth pooling."""
     total = np.zeros(columns)
     for values in relevance.values():
@@ -99,7 +100,7 @@ def _pool(values: np.ndarray, first: list[int], rest: list[int]) -> np.ndarray:
     return np.column_stack([values[:, first], values[:, rest].sum(axis=1)]) if rest else values[:, first]
 
 
-def _shown(value: Any) -> str:
+def as_written(value: Any) -> str:
     """A value as a person writes it."""
     try:
         number = float(value)
