@@ -14,7 +14,7 @@ ALLOWED = {
     "nn": {"core"},
     "models": {"core", "nn"},
     **{room: {"core"} for room in INNER},
-    "quality": {"core", "explanation"},
+    "quality": {"core", "evaluation", "explanation"},
     "study": {"core", "nn", "models", "quality", *INNER},
     "cli": {"core", "nn", "models", "quality", "study", *INNER},
 }

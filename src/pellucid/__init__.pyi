@@ -24,6 +24,9 @@ from .explanation.activation import xgrad_cam as xgrad_cam
 from .explanation.adapters import Attribution as Attribution
 from .explanation.adapters import explain_func as explain_func
 from .explanation.calibration import calibrate as calibrate
+from .explanation.controls import constant_map as constant_map
+from .explanation.controls import edge_detector as edge_detector
+from .explanation.controls import random_map as random_map
 from .explanation.decomposition import contrastive_lrp as contrastive_lrp
 from .explanation.decomposition import deep_taylor as deep_taylor
 from .explanation.decomposition import lrp as lrp
@@ -31,7 +34,6 @@ from .explanation.decomposition import rap as rap
 from .explanation.decomposition import relevance_cam as relevance_cam
 from .explanation.decomposition import softmax_gradient_lrp as softmax_gradient_lrp
 from .explanation.deep_lift import deep_lift as deep_lift
-from .explanation.edges import edge_detector as edge_detector
 from .explanation.extremal_perturbation import extremal_perturbation as extremal_perturbation
 from .explanation.gradient import gradient as gradient
 from .explanation.gradient import gradient_times_input as gradient_times_input

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +19,28 @@ from pellucid.explanation.baselines import as_baseline
 from pellucid.explanation.borrowing import Model
 from pellucid.explanation.calibration import at_threshold
 from pellucid.explanation.foreign import adapted, check_baseline
-from pellucid.explanation.frames import Columns
 from pellucid.explanation.inputs import finite_or_missing, prepare, takes_missing
 from pellucid.explanation.score import Score, over_batches
 from pellucid.explanation.targets import Target
+
+from .measuring import Answer, Relevance, measure
 
 Floats = NDArray[np.float64]
 LEVELS = tuple(i / 10 for i in range(11))
 
 
-def _pair(y: ArrayLike, o: ArrayLike) -> tuple[Floats, Floats]:
+def _increase(y: Floats, o: Floats) -> Floats:
+    return np.maximum(o - y, 0) / np.maximum(y, np.finfo(float).tiny)
+
+
+def _drop(y: Floats, o: Floats) -> Floats:
+    return np.maximum(y - o, 0) / np.maximum(y, np.finfo(float).tiny)
+
+
+def _mean(of: Callable[[Floats, Floats], Floats], y: ArrayLike, o: ArrayLike) -> float:
     before, after = np.asarray(y, dtype=np.float64), np.asarray(o, dtype=np.float64)
     same_length(y=before, o=after)
-    return before, after
+    return float(np.mean(of(before, after)))
 
 
 @MEASURES.add("faithfulness", larger_is_better=True, mission="Q1", paper="Lee & Han 2022; METHODS A.5")
@@ -40,29 +49,25 @@ def average_probability_increase(y: ArrayLike, o: ArrayLike) -> float:
 
     Not bounded above: a small y dominates. API - APD = mean((o - y) / y).
     """
-    before, after = _pair(y, o)
-    return float(np.mean(np.maximum(after - before, 0) / np.maximum(before, np.finfo(float).tiny)))
+    return _mean(_increase, y, o)
 
 
 @MEASURES.add("faithfulness", larger_is_better=False, mission="Q1", paper="Chattopadhay et al. 2018, eq. 11, as a fraction")
 def average_probability_drop(y: ArrayLike, o: ArrayLike) -> float:
     """APD = mean(max(y - o, 0) / y), in [0, 1]."""
-    before, after = _pair(y, o)
-    return float(np.mean(np.maximum(before - after, 0) / np.maximum(before, np.finfo(float).tiny)))
+    return _mean(_drop, y, o)
 
 
 @MEASURES.add("faithfulness", larger_is_better=True, mission="Q1", paper="Chattopadhay et al. 2018, eq. 12, as a fraction")
 def increase_rate(y: ArrayLike, o: ArrayLike) -> float:
     """IR = share of samples with o > y. IR + DR + ties = 1."""
-    before, after = _pair(y, o)
-    return float(np.mean(after > before))
+    return _mean(np.less, y, o)
 
 
 @MEASURES.add("faithfulness", larger_is_better=False, mission="Q1", paper="Lee & Han 2022; METHODS A.5")
 def decrease_rate(y: ArrayLike, o: ArrayLike) -> float:
     """DR = share of samples with o < y."""
-    before, after = _pair(y, o)
-    return float(np.mean(after < before))
+    return _mean(np.greater, y, o)
 
 
 MEASURED = {
@@ -71,6 +76,7 @@ MEASURED = {
     "ir": increase_rate,
     "dr": decrease_rate,
 }
+OF_A_SAMPLE: dict[str, Callable[[Floats, Floats], Floats]] = {"api": _increase, "apd": _drop, "ir": np.less, "dr": np.greater}
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,16 @@ class Faithfulness:
         if span == 0:
             return self.plain()
         return {name: float(np.trapezoid(self.curve(name), self.thresholds) / span) for name in MEASURED}
+
+    def calibrated(self) -> tuple[dict[str, float], Floats]:
+        """The four measures with each map cut where the model is surest of what is left, and that threshold (N,).
+
+        Those of ``calibrate`` on the same maps: the best o is among those that were measured, thresholds of 1 left out.
+        """
+        cuts = np.flatnonzero(self.thresholds < 1)
+        best = self.o[:, cuts].argmax(1)
+        after = self.o[np.arange(len(self.y)), cuts[best]]
+        return {name: MEASURED[name](self.y, after) for name in MEASURED}, self.thresholds[cuts[best]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers: thresholds, the four curves, plain values, areas, number of samples."""
@@ -136,7 +152,8 @@ def faithfulness(
     subject = adapted(model, x, {"faithfulness": {"baseline": baseline}}, target=target, of="probability")
     check_baseline(subject.columns, "faithfulness", baseline)
     model, x = subject.model, prepare(subject.model, subject.x)
-    b, whole = _removed(subject.options["faithfulness"]["baseline"], x, subject.columns, takes_missing(model))
+    codes = None if subject.columns is None else subject.columns.codes
+    b = removed(subject.options["faithfulness"]["baseline"], x, codes, takes_missing(model))
     evidence = torch.as_tensor(evidence).to(x)
     if tuple(evidence.shape) != (len(x), *masks.spatial(x)):
         raise InputError(
@@ -144,16 +161,10 @@ def faithfulness(
         )
     if bool((evidence < 0).any() | (evidence > 1 + 1e-6).any()):
         raise InputError("evidence outside [0, 1]", cure="Use Explanation.evidence().")
-    levels = torch.as_tensor(sorted(thresholds)).to(x)
+    levels = torch.tensor(sorted(thresholds), dtype=torch.float64).to(x)
 
     def run(score: Score) -> tuple[Tensor, Tensor]:
-        mine = evidence[score.first : score.first + len(score)]
-
-        def cut(sample: Tensor, draw: Tensor) -> Tensor:
-            return _blended(score.x[sample], b, whole, at_threshold(mine[sample], levels[draw]))
-
-        own = score.own_probability()
-        return own, score.values(len(levels), cut, of="probability")
+        return _kept(score, evidence[score.first : score.first + len(score)], levels, b, codes)
 
     parts = over_batches(model, x, run, target=subject.target, batch=batch)
     y, o = (torch.cat([p[i] for p in parts]).double().cpu().numpy() for i in (0, 1))
@@ -162,24 +173,86 @@ def faithfulness(
     return Faithfulness(levels.double().cpu().numpy(), y, o, empty.double().mean(0).cpu().numpy())
 
 
-def _removed(baseline: Any, x: Tensor, columns: Columns | None, missing: bool) -> tuple[Tensor, Tensor]:
-    """(1, ...) what stands for nothing, of a set its mean or most frequent category; (D,) which columns are categories."""
-    codes = torch.zeros(x.shape[-1], dtype=torch.bool) if columns is None else columns.codes
-    codes = codes.to(x.device)
+def _kept(score: Score, evidence: Tensor, levels: Tensor, b: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """y (B,) and o (B, T): the probability of the target on the samples, and on what each threshold leaves of them."""
+
+    def cut(sample: Tensor, draw: Tensor) -> Tensor:
+        return blended(score.x[sample], b, codes, at_threshold(evidence[sample], levels[draw]))
+
+    own = score.own_probability()
+    return own, score.values(len(levels), cut, of="probability")
+
+
+def removed(baseline: Any, x: Tensor, codes: Tensor | None, missing: bool) -> Tensor:
+    """(1, ...) what stands for nothing: of a set its mean, or the most frequent category of columns that are codes (D,)."""
     if isinstance(baseline, str):
         raise InputError(f"baseline is {baseline!r}", cure="Give a number, one input, or a set of them.")
     if not isinstance(baseline, int | float):
         rows = finite_or_missing("the baseline", torch.as_tensor(baseline).to(x), missing)
         if rows.ndim == x.ndim:
             baseline = rows.nanmean(0)
-            for j in codes.nonzero()[:, 0].tolist():
+            for j in [] if codes is None else codes.nonzero()[:, 0].tolist():
                 there, times = torch.unique(rows[:, j][~rows[:, j].isnan()], return_counts=True)
                 baseline[j] = there[times.argmax()] if len(there) else torch.nan
-    return as_baseline(baseline, x[:1], missing), codes
+    return as_baseline(baseline, x[:1], missing)
 
 
-def _blended(x: Tensor, b: Tensor, codes: Tensor, mask: Tensor) -> Tensor:
+def blended(x: Tensor, b: Tensor, codes: Tensor | None, mask: Tensor) -> Tensor:
     """x * I + b * (1 - I); where there is nothing between the two x if I > 0, else b."""
     b = b.expand_as(x)
     either = torch.where((mask[:, None] if x.ndim > 2 else mask) > 0, x, b)
-    return torch.where(codes | x.isnan() | b.isnan(), either, masks.keep(x, mask) + masks.keep(b, 1 - mask))
+    whole = x.isnan() | b.isnan()
+    whole = whole if codes is None else whole | codes.to(x.device)
+    return torch.where(whole, either, masks.keep(x, mask) + masks.keep(b, 1 - mask))
+
+
+FORMULAS = {
+    "api": (True, "mean over t of max(o_t - y, 0) / y", "not bounded above: samples with a small y dominate"),
+    "apd": (False, "mean over t of max(y - o_t, 0) / y", "a map that keeps everything, such as a constant one, loses nothing"),
+    "ir": (True, "share of t with o_t > y", "says how often, not how much"),
+    "dr": (False, "share of t with o_t < y", "a map that keeps everything, such as a constant one, loses nothing"),
+}
+_SHARED = "masks multiply the input, so what is removed becomes the baseline, which the model may never have seen"
+_FITTED = "the threshold is chosen by the number that is then measured, so all methods must be given it, and any map gains"
+
+
+def _of_curves(name: str, calibrated: bool) -> Any:
+    """The measure of one sample: the area of its curve, or its value at the threshold where the model is surest."""
+    larger, formula, bias = FORMULAS[name]
+
+    def body(score: Score, relevance: Relevance, *, thresholds: Sequence[float] = LEVELS, baseline: Any = 0.0) -> Answer:
+        def make() -> tuple[Tensor, Tensor]:
+            b = removed(baseline, score.x, relevance.codes, score.inputs.missing)
+            return _kept(score, relevance.evidence, torch.tensor(levels, dtype=torch.float64).to(score.x), b, relevance.codes)
+
+        levels = sorted(float(t) for t in thresholds)
+        same = repr(baseline) if isinstance(baseline, int | float | str) else id(baseline)
+        y, o = (t.double().cpu().numpy() for t in score.once(("kept", id(relevance), tuple(levels), same), make))
+        if calibrated:
+            after = o[:, [t < 1 for t in levels]].max(1)
+            return Answer(torch.from_numpy(OF_A_SAMPLE[name](y, after).astype(float)))
+        curve = OF_A_SAMPLE[name](y[:, None], o).astype(float)
+        area = np.trapezoid(curve, levels, axis=1) / (levels[-1] - levels[0]) if len(levels) > 1 else curve[:, 0]
+        return Answer(torch.from_numpy(area), levels, torch.from_numpy(curve))
+
+    body.__name__ = body.__qualname__ = f"{name}_calibrated" if calibrated else name
+    said = f"max(o) of the thresholds below 1 in the place of o_t in {formula}" if calibrated else formula
+    body.__doc__ = f"""{name.upper()} of each sample{", every map at its best threshold" if calibrated else ""}: {said}.
+
+        y is the probability of the target on the input, o_t on I_t * x + (1 - I_t) * b, as in ``faithfulness``. All measures of
+        this family share their passes. {(_FITTED if calibrated else bias).capitalize()}.
+        """
+    return measure(
+        "faithfulness",
+        larger_is_better=larger,
+        cost="T F, shared by this family",
+        mission="Q1",
+        paper="Lee & Han 2022; METHODS A.3, A.5",
+        reading="the part that the map keeps makes the model " + ("surer of" if larger else "less sure of") + " the class",
+        bias=f"{_FITTED if calibrated else bias}; {_SHARED}",
+        of="probability",
+    )(body)
+
+
+api, apd, ir, dr = (_of_curves(name, False) for name in FORMULAS)
+api_calibrated, apd_calibrated, ir_calibrated, dr_calibrated = (_of_curves(name, True) for name in FORMULAS)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from pellucid.core import seeds
 from pellucid.core.errors import UnsupportedError
 from pellucid.core.table import METHODS
-from pellucid.explanation.calibration import calibrate
 from pellucid.explanation.method import explain
 from pellucid.explanation.reference_library import ReferenceLibrary
 from pellucid.explanation.result import Explanation
@@ -84,12 +83,11 @@ def _faithfulness(run: RunDirectory, methods: Methods, samples: int, value: dict
     value["samples"] = len(x)
     for name, explanation in found.items():
         target = explanation.target if explanation.target is not None else _target(run)
-        evidence = explanation.evidence()
-        measured = faithfulness(model, x, evidence, target=target).to_json()
+        found_out = faithfulness(model, x, explanation.evidence(), target=target)
+        measured = found_out.to_json()
         if value["calibrated"]:
-            best = calibrate(model, x, evidence, target=target)
-            after = faithfulness(model, x, best.evidence, target=target, thresholds=(0.0,)).to_json()
-            measured |= {"calibrated": after["plain"], "threshold": float(best.threshold.mean())}
+            best, thresholds = found_out.calibrated()
+            measured |= {"calibrated": best, "threshold": float(thresholds.mean())}
         value["methods"].setdefault(name, {})["faithfulness"] = measured
 
 

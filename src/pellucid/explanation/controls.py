@@ -1,4 +1,4 @@
-"""The baseline that a bad explanation looks like."""
+"""What every method has to be better than: maps that know nothing of the model."""
 
 from __future__ import annotations
 
@@ -38,3 +38,35 @@ def edge_detector(score: Score, x: Tensor) -> Found:
     else:
         raise UnsupportedError(f"a sample of shape {tuple(x.shape[1:])} has no edges", cure="Use it on images or sequences.")
     return Found(masks.spread(raw, x), raw=raw)
+
+
+@method(
+    "baseline",
+    needs="nothing",
+    cost="0",
+    claims="class_blind",
+    mission="X25",
+    paper="Binder et al. 2023, sec. 3: uninformative maps as controls",
+    reading="The same value everywhere: a measure on which a method is no better than this says nothing in its favour.",
+)
+def constant_map(score: Score, x: Tensor) -> Found:
+    """One everywhere. What a measure makes of it is its value for a map that says nothing, ties included."""
+    raw = x.new_ones((len(x), *masks.spatial(x)), dtype=x.dtype if x.is_floating_point() else torch.float32)
+    return Found(masks.spread(raw, x).to(raw), raw=raw)
+
+
+@method(
+    "baseline",
+    needs="nothing",
+    cost="0",
+    claims="class_blind, sampled",
+    mission="X25",
+    paper="Binder et al. 2023, sec. 3: uninformative maps as controls",
+    reading="Numbers drawn at random, different for each sample: a method that is no better than this has found nothing.",
+)
+def random_map(score: Score, x: Tensor) -> Found:
+    """Independent uniform numbers from 0 to 1 on every position, from the seed and the sample's number alone."""
+    kind = x.dtype if x.is_floating_point() else torch.float32
+    drawn = [torch.rand(masks.spatial(x), generator=score.generator(i, 0, "random map"), dtype=kind) for i in range(len(x))]
+    raw = torch.stack(drawn).to(x.device)
+    return Found(masks.spread(raw, x).to(raw), raw=raw)
