@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import pellucid
 from pellucid.core import seeds
-from pellucid.data.augmentation import augmenter
 from pellucid.data.image_preparation import ImagePreparation
 from pellucid.data.planted import Planted, plant_shortcut
 from pellucid.evaluation.intervals import bootstrap, clopper_pearson
 from pellucid.explanation.result import Explanation
 from pellucid.quality.shortcut import OnMask, relevance_on
+from pellucid.study.stages import learn
 
 PLAIN, MARKED = "Pullover", "Coat"  # the second has the snow
 SEEDS = {"snow in the training part": 0, "snow in the test part": 1, "network": 0}
@@ -78,25 +78,12 @@ def part(name: str) -> Pictures:
 
 def trained(raw: np.ndarray, y: Tensor, *, seed: int) -> Trained:
     """LeNet-5 as `pellucid run` trains it, for two classes; no part is held back, since nothing is chosen."""
-    t = pellucid.default_study().training
+    study = pellucid.default_study()
     prepare = ImagePreparation(*raw.shape[1:], 1).fit([raw])
     x = prepare.apply(raw)
     with seeds.scoped(seed, "weights"):
         model = pellucid.build("lenet5", input_shape=prepare.input_shape, outputs=2)
-    pellucid.train(
-        model,
-        pellucid.InMemory(x, y),
-        "multiclass",
-        epochs=t.epochs,
-        batch=t.batch,
-        optimizer=t.optimizer,
-        lr=t.lr,
-        weight_decay=t.weight_decay,
-        schedule=t.schedule,
-        augment=augmenter(t.augment),
-        seed=seed,
-        device="cpu",
-    )
+    learn(study, model, pellucid.InMemory(x, y), "multiclass", seed=seed, device="cpu")
     return Trained(model.eval(), prepare, pellucid.reference_library(model, x, y))
 
 

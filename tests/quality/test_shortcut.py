@@ -162,3 +162,8 @@ def test_snow_of_a_row_depends_on_the_seed_and_its_number_alone():
 def test_snow_refuses(images, where, words):
     with pytest.raises(InputError, match=words):
         plant_shortcut(images, where)
+
+
+def test_arrays_in_any_order_of_memory():
+    mask, maps = np.eye(3, dtype=bool), np.arange(18.0).reshape(2, 3, 3)
+    np.testing.assert_array_equal(relevance_on(mask[:, ::-1], maps[..., ::-1]).share, relevance_on(mask, maps).share)

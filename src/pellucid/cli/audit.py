@@ -45,6 +45,11 @@ def audit(
     lines += [
         f"{name}: {facts['randomisation']['verdict']}" for name, facts in found["methods"].items() if "randomisation" in facts
     ]
+    lines += [
+        f"{name}: {facts['border']['verdict']}"
+        for name, facts in found["methods"].items()
+        if facts.get("border", {}).get("alarm")
+    ]
     answer(found, "\n".join(lines), as_json)
     if opened.finished("evaluate") and not beside:
         tell(f"Report renewed: {write_report(opened)}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import audit, describe, evaluate, explain, init, predict, report, resume, run, train, where
+from . import audit, benchmark, describe, evaluate, explain, init, predict, report, resume, run, shortcut, train, where
 from . import list as list_verb
 
 app = typer.Typer(
@@ -48,6 +48,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "predict": predict.predict,
     "explain": explain.explain,
     "audit": audit.audit,
+    "benchmark": benchmark.benchmark,
+    "shortcut": shortcut.shortcut,
     "report": report.report,
     "describe": describe.describe,
     "list": list_verb.list_,

@@ -27,6 +27,8 @@ class Data:
 
     ``y`` is (N,) int64 for classification, (N,) float32 for regression, (N, K) float32 of 0 and 1 for multilabel.
     ``parts`` are those that the data set itself fixes; ``unreadable`` lists files with the reason why they are no rows.
+    ``truth``, of generated data, is (N, *spatial) of the prepared samples: 1 on what the label was made from, 0 elsewhere, NaN
+    where either answer is right (``known_truth``).
     """
 
     reader: str
@@ -46,13 +48,14 @@ class Data:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     licence: str = ""
     source: str = ""
+    truth: np.ndarray | None = None
     _remarks: list[str] = field(default_factory=list, init=False, repr=False)
     _identical: np.ndarray | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Everything has one entry per row."""
         checks.one_of("task", self.task, ("classification", "multilabel", "regression"))
-        given = {"groups": self.groups, "order": self.order}
+        given = {"groups": self.groups, "order": self.order, "truth": self.truth}
         checks.same_length(rows=self.rows, y=self.y, names=self.names, **{k: v for k, v in given.items() if v is not None})
 
     def __len__(self) -> int:

@@ -50,7 +50,10 @@ def edge_detector(score: Score, x: Tensor) -> Found:
     reading="The same value everywhere: a measure on which a method is no better than this says nothing in its favour.",
 )
 def constant_map(score: Score, x: Tensor) -> Found:
-    """One everywhere. What a measure makes of it is its value for a map that says nothing, ties included."""
+    """R = 1 at every position, whatever the sample and the model.
+
+    What a measure makes of it is its value for a map that says nothing; where a measure sorts, it shows how ties are broken.
+    """
     raw = x.new_ones((len(x), *masks.spatial(x)), dtype=x.dtype if x.is_floating_point() else torch.float32)
     return Found(masks.spread(raw, x).to(raw), raw=raw)
 
@@ -65,7 +68,10 @@ def constant_map(score: Score, x: Tensor) -> Found:
     reading="Numbers drawn at random, different for each sample: a method that is no better than this has found nothing.",
 )
 def random_map(score: Score, x: Tensor) -> Found:
-    """Independent uniform numbers from 0 to 1 on every position, from the seed and the sample's number alone."""
+    """R ~ U(0, 1), independent at every position, from the seed and the sample's number alone.
+
+    For the same seed it is the same whatever the state of the model: a check that it passes has not looked at the model.
+    """
     kind = x.dtype if x.is_floating_point() else torch.float32
     drawn = [torch.rand(masks.spatial(x), generator=score.generator(i, 0, "random map"), dtype=kind) for i in range(len(x))]
     raw = torch.stack(drawn).to(x.device)

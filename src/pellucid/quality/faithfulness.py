@@ -207,13 +207,13 @@ def blended(x: Tensor, b: Tensor, codes: Tensor | None, mask: Tensor) -> Tensor:
 
 
 FORMULAS = {
-    "api": (True, "mean over t of max(o_t - y, 0) / y", "not bounded above: samples with a small y dominate"),
-    "apd": (False, "mean over t of max(y - o_t, 0) / y", "a map that keeps everything, such as a constant one, loses nothing"),
-    "ir": (True, "share of t with o_t > y", "says how often, not how much"),
-    "dr": (False, "share of t with o_t < y", "a map that keeps everything, such as a constant one, loses nothing"),
+    "api": (True, "mean over t of max(o_t - y, 0) / y", "Not bounded above: samples with a small y dominate"),
+    "apd": (False, "mean over t of max(y - o_t, 0) / y", "A map that keeps everything, such as a constant one, loses nothing"),
+    "ir": (True, "share of t with o_t > y", "Says how often, not how much"),
+    "dr": (False, "share of t with o_t < y", "A map that keeps everything, such as a constant one, loses nothing"),
 }
-_SHARED = "masks multiply the input, so what is removed becomes the baseline, which the model may never have seen"
-_FITTED = "the threshold is chosen by the number that is then measured, so all methods must be given it, and any map gains"
+_SHARED = "what is removed becomes the baseline, which the model may never have seen."
+_FITTED = "The threshold is chosen by the number that is then measured, so all methods must be given it, and any map gains"
 
 
 def _of_curves(name: str, calibrated: bool) -> Any:
@@ -240,15 +240,16 @@ def _of_curves(name: str, calibrated: bool) -> Any:
     body.__doc__ = f"""{name.upper()} of each sample{", every map at its best threshold" if calibrated else ""}: {said}.
 
         y is the probability of the target on the input, o_t on I_t * x + (1 - I_t) * b, as in ``faithfulness``. All measures of
-        this family share their passes. {(_FITTED if calibrated else bias).capitalize()}.
+        this family share their passes. {_FITTED if calibrated else bias}.
         """
     return measure(
-        "faithfulness",
+        "kept part, calibrated" if calibrated else "kept part",
         larger_is_better=larger,
         cost="T F, shared by this family",
         mission="Q1",
-        paper="Lee & Han 2022; METHODS A.3, A.5",
-        reading="the part that the map keeps makes the model " + ("surer of" if larger else "less sure of") + " the class",
+        paper="Lee & Han 2022" if name in ("api", "dr") else "Chattopadhay et al. 2018",
+        reading="The part that the map keeps makes the model " + ("surer of" if larger else "less sure of") + " the class.",
+        won_by="" if larger else "constant_map",
         bias=f"{_FITTED if calibrated else bias}; {_SHARED}",
         of="probability",
     )(body)

@@ -109,7 +109,16 @@ Body = Callable[..., Tensor | Answer]
 
 
 def measure(
-    family: str, *, larger_is_better: bool | None, cost: str, mission: str, paper: str, reading: str, bias: str, of: str = ""
+    family: str,
+    *,
+    larger_is_better: bool,
+    cost: str,
+    mission: str,
+    paper: str,
+    reading: str,
+    bias: str,
+    of: str = "",
+    won_by: str = "",
 ) -> Callable[[Body], Any]:
     """Make a measure of ``body(score, relevance, *, options)`` and enter it in the table.
 
@@ -122,6 +131,7 @@ def measure(
     Raises InputError for maps of another shape, or that are not finite, UnsupportedError where the measure cannot judge this
     model. ``cost``: F forward, B backward, in rows per sample beyond the clean forward. ``reading``: what a larger number
     means. ``bias``: what the measure is known to favour. ``of``: the number that is watched, where not the one explained.
+    ``won_by``: names of control maps that are best by construction, with which nothing can be compared.
     """
     if of not in ("", *SCALES):
         raise ValueError(f"of={of!r}")
@@ -145,7 +155,7 @@ def measure(
             return assess(model, x, {"map": relevance}, {name: options}, **more)["map"][name]
 
         facts = {"cost": cost, "mission": mission, "paper": paper, "reading": reading, "bias": bias, "of": of}
-        return MEASURES.add(family, larger_is_better=larger_is_better, asks="model", **facts)(call)
+        return MEASURES.add(family, larger_is_better=larger_is_better, asks="model", won_by=won_by, **facts)(call)
 
     return decorate
 
@@ -207,14 +217,15 @@ def own(score: Score, of: str) -> Tensor:
 def relevance_of(given: Any, inputs: Inputs, name: str = "the maps", codes: Tensor | None = None) -> Relevance:
     """An explanation, maps or relevance as the measures take it; InputError for other shapes and for what is not finite."""
     x = inputs.x
+    like = x if x.is_floating_point() else torch.zeros(0, device=x.device)  # relevance of whole numbers is none of them
     if isinstance(given, Explanation):
         tensor = given.parts[inputs.varied[0]] if given.shapes is not None else given.relevance
         if tensor is None:
             raise InputError(f"{name} explains another input of the model", cure="Explain the one that makes a picture.")
-        relevance = (tensor.movedim(-1, 1) if given.channels_last and tensor.ndim > 2 else tensor).to(x)
-        maps = given.map().to(x) if given.shapes is None else masks.collect(relevance)
+        relevance = (tensor.movedim(-1, 1) if given.channels_last and tensor.ndim > 2 else tensor).to(like)
+        maps = given.map().to(like) if given.shapes is None else masks.collect(relevance)
     else:
-        maps = relevance = torch.as_tensor(given).detach().to(x)
+        maps = relevance = torch.as_tensor(given).detach().to(like)
         if tuple(maps.shape) == tuple(x.shape):
             maps = masks.collect(relevance)
         elif tuple(maps.shape) == (len(x), *masks.spatial(x)):

@@ -17,6 +17,7 @@ from pellucid.explanation.reference_library import ReferenceLibrary
 from pellucid.explanation.result import Explanation
 from pellucid.quality.faithfulness import faithfulness
 from pellucid.quality.randomisation import cascading_randomisation
+from pellucid.quality.shortcut import shortcut_alarm
 
 from .explaining import Methods, completed, explain_all, methods_of
 from .recall import data_of, facts_of, model_of, part_of, split_of, study_of, target_index
@@ -39,8 +40,9 @@ def audit(
 ) -> dict[str, Any]:
     """Measure the methods on test rows drawn at random; what is not given is as the study says.
 
-    Writes quality.json and returns it: per method the curves of API, APD, IR and DR, the same for calibrated maps, and the
-    cascading randomisation with its verdict. Of a model beside the network it writes quality-NAME.json.
+    Writes quality.json and returns it: per method the curves of API, APD, IR and DR, the same for calibrated maps, of
+    pictures whether relevance concentrates on the border, and the cascading randomisation with its verdict. Of a model beside
+    the network it writes quality-NAME.json.
     """
     file = f"quality-{run.beside}.json" if run.beside else "quality.json"
     with nullcontext() if run.beside else run.stage("quality"):
@@ -89,6 +91,9 @@ def _faithfulness(run: RunDirectory, methods: Methods, samples: int, value: dict
             best, thresholds = found_out.calibrated()
             measured |= {"calibrated": best, "threshold": float(thresholds.mean())}
         value["methods"].setdefault(name, {})["faithfulness"] = measured
+        if facts_of(run)["kind"] == "image" and METHODS[name].family != "baseline":
+            alarm = shortcut_alarm(explanation, x=x).to_json()
+            value["methods"][name]["border"] = {key: alarm[key] for key in ("share", "chance", "edge", "alarm", "verdict")}
 
 
 def _randomisation(run: RunDirectory, methods: Methods, samples: int, value: dict[str, Any]) -> None:
@@ -102,7 +107,7 @@ def _randomisation(run: RunDirectory, methods: Methods, samples: int, value: dic
         return
     target = next((e.target for e in found.values() if e.target is not None), None)
     able = {name: completed(run, name, methods[name]) for name in found}
-    maps = _maps(run, x, able, target if target is not None else _target(run))
+    maps = maps_of(run, x, able, target if target is not None else _target(run))
     try:
         judged = cascading_randomisation(model, maps, seed=study_of(run).seed, original={n: e.map() for n, e in found.items()})
     except UnsupportedError as error:
@@ -113,7 +118,7 @@ def _randomisation(run: RunDirectory, methods: Methods, samples: int, value: dic
         value["methods"].setdefault(name, {})["randomisation"] = randomisation.to_json()
 
 
-def _maps(run: RunDirectory, x: Tensor, methods: Methods, target: Any) -> Callable[[nn.Module], dict[str, Tensor]]:
+def maps_of(run: RunDirectory, x: Tensor, methods: Methods, target: Any) -> Callable[[nn.Module], dict[str, Tensor]]:
     """Maps of the same rows and targets for any state of the model; references are seen through that same state."""
     study = study_of(run)
     layer, seed = study.explanation.layer, study.seed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ import yaml
 from pydantic import BaseModel
 
 from pellucid.core.errors import InputError, nearest
-from pellucid.core.table import DATA
+from pellucid.core.table import DATA, MODELS
 from pellucid.data.dataset import Data
 from pellucid.data.reading import guess, read
 from pellucid.training.checkpoint import write_atomically
 
 from .explaining import suited
-from .specification import AUTO, Named, Study, parse_study
+from .specification import AUTO, Named, Study, default_study, load_study, parse_study
 from .yaml_source import Dumper, YamlSource
 
 # After about so many steps LeNet-5 and small perceptrons have seen enough; few rows need more epochs to get there.
@@ -34,11 +35,7 @@ def initialise(source: str | Path, out: str | Path | None = None) -> tuple[Path,
     """
     name, options, notes = _source(source)
     data = _readable(name, options, notes)
-    path = (
-        Path(out).expanduser()
-        if out is not None
-        else Path(f"{Path(source).resolve().stem if 'path' in options else name}.yaml")
-    )
+    path = Path(out).expanduser() if out is not None else Path(_stem(source, name, options))
     if path.exists():
         raise InputError(f"'{path}' exists already", cure="Give another file with --out, or remove it.")
     if not path.parent.is_dir():
@@ -47,6 +44,25 @@ def initialise(source: str | Path, out: str | Path | None = None) -> tuple[Path,
     parse_study(YamlSource(text, path), folder=path.parent, name=path.stem)
     write_atomically(path, text.encode())
     return path, notes
+
+
+def study_for(source: str | Path, model: str | None = None) -> Study:
+    """A study of a bundled data set, a folder of images or a table, as ``initialise`` would write it; or one in YAML."""
+    if str(source) == default_study().data.name:
+        made = default_study()
+    elif Path(source).suffix.lower() in (".yaml", ".yml"):
+        made = load_study(source)
+    else:
+        name, options, notes = _source(source)
+        path = Path(_stem(source, name, options)).resolve()
+        text = _text(_study(_readable(name, options, notes), path), [])
+        made = parse_study(YamlSource(text, path), folder=path.parent, name=path.stem)
+    return made if model is None else made.model_copy(update={"model": Named(name=MODELS[model].name)})
+
+
+def _stem(source: str | Path, name: str, options: Mapping[str, Any]) -> str:
+    """The file of a study of these data."""
+    return f"{Path(source).resolve().stem if 'path' in options else name}.yaml"
 
 
 def _source(source: str | Path) -> tuple[str, dict[str, Any], list[str]]:
@@ -65,7 +81,7 @@ def _source(source: str | Path) -> tuple[str, dict[str, Any], list[str]]:
 def _readable(name: str, options: dict[str, Any], notes: list[str]) -> Data:
     """The data as read; images that LeNet-5 would not take as they are, or only slowly, get a size, and ``notes`` say so."""
     data = read(name, **options)
-    if data.kind == "image":
+    if data.kind == "image" and "size" in DATA[name].options():
         height, width = data.input_shape[1:]
         if height != width or not SIZES[0] <= height <= SIZES[1]:
             notes.append(f"images are {height} x {width}; the study reads them as {SIZE} x {SIZE} for LeNet-5")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import safetensors.torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -39,6 +39,11 @@ def write_report(run: RunDirectory) -> Path:
 
 def render(run: RunDirectory) -> str:
     """The page."""
+    return template("report.html.j2").render(context(run))
+
+
+def template(name: str) -> Template:
+    """A page of ours, with the filters that all of them use."""
     env = Environment(
         loader=PackageLoader("pellucid.study", "templates"),
         autoescape=True,
@@ -47,7 +52,7 @@ def render(run: RunDirectory) -> str:
         lstrip_blocks=True,
     )
     env.filters |= {"number": tables.number, "percent": tables.percent, "words": tables.words}
-    return env.get_template("report.html.j2").render(context(run))
+    return env.get_template(name)
 
 
 def context(run: RunDirectory) -> dict[str, Any]:

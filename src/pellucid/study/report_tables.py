@@ -246,6 +246,10 @@ def conclusion(quality: Mapping[str, Any]) -> str:
         said.append(f"Doubtful here, as the sanity check fails: {', '.join(failed)}.")
     elif any("randomisation" in facts for facts in quality["methods"].values()):
         said.append("Every method that looks at the model passes the sanity check.")
+    border = {name: facts["border"] for name, facts in quality["methods"].items() if facts.get("border", {}).get("alarm")}
+    if border:
+        listed = ", ".join(f"{name} ({percent(f['share'], 0)} on {percent(f['chance'], 0)})" for name, f in border.items())
+        said.append(f"Relevance concentrates on the pictures' border, where a shortcut may lie: {listed} of the area.")
     return " ".join(said)
 
 

@@ -13,6 +13,7 @@ beside/              interpretable models that the network is compared with
 evaluation.json      metrics
 explanations/        relevance of some test rows
 quality.json         how far the explanations can be trusted
+benchmark/           every method by every measure: results.jsonl, maps, benchmark.json, index.html
 report.html          all of it, to be read
 """
 

@@ -23,6 +23,7 @@ from pellucid.evaluation.multilabel import evaluate_multilabel, multilabel_log_l
 from pellucid.evaluation.regression import evaluate_regression, mae, mse
 from pellucid.models.building import build
 from pellucid.models.description import describe
+from pellucid.training.batches import Batches
 from pellucid.training.checkpoint import save_weights
 from pellucid.training.events import Listener
 from pellucid.training.history import History
@@ -77,21 +78,25 @@ def prepare(run: RunDirectory, study: Study) -> None:
                 "patience needs a validation part", where="split.validation", cure="Set validation: 0.1, or patience: null."
             )
         data.fit(rows["train"])
-        y = data.y[torch.from_numpy(rows["train"])]
-        goal = _objective(study, data, y)
-        if study.training.augment and data.kind != "image":
-            raise InputError(f"augment is {list(study.training.augment)} for {data.kind} data", cure="Set augment: [].")
-        model = build(
-            study.model.name, input_shape=data.input_shape, outputs=goal.outputs(), seed=study.seed, **study.model.options
-        )
-        facts = _facts(data, study.data.options.get("path")) | {"outputs": goal.outputs(), "objective": goal.state()}
-        facts["layers"] = [row.__dict__ for row in describe(model, data.input_shape)]
-        _check_ahead(study, model, facts)
-        run.write_json("data.json", facts)
-        run.write_json("split.json", {**{p: r.tolist() for p, r in rows.items()}, "by": shared.by, "notes": shared.notes})
-        run.write_json("environment.json", environment(study.seed, str(devices.pick(study.training.device))))
-        run.write_text("study.yaml", resolved_text(study, run.path))
-        run.memory |= {"study": study, "data": data, "split": rows, "preparation": data.preparation}
+        lay_out(run, study, data, rows, {"by": shared.by, "notes": shared.notes})
+
+
+def lay_out(run: RunDirectory, study: Study, data: Data, rows: dict[str, np.ndarray], how: dict[str, Any]) -> None:
+    """Write what begins a run of ``data``, prepared on its training ``rows``; ``how`` says how the rows were shared out."""
+    goal = _objective(study, data, data.y[torch.from_numpy(rows["train"])])
+    if study.training.augment and data.kind != "image":
+        raise InputError(f"augment is {list(study.training.augment)} for {data.kind} data", cure="Set augment: [].")
+    model = build(
+        study.model.name, input_shape=data.input_shape, outputs=goal.outputs(), seed=study.seed, **study.model.options
+    )
+    facts = _facts(data, study.data.options.get("path")) | {"outputs": goal.outputs(), "objective": goal.state()}
+    facts["layers"] = [row.__dict__ for row in describe(model, data.input_shape)]
+    _check_ahead(study, model, facts)
+    run.write_json("data.json", facts)
+    run.write_json("split.json", {**{p: r.tolist() for p, r in rows.items()}, **how})
+    run.write_json("environment.json", environment(study.seed, str(devices.pick(study.training.device))))
+    run.write_text("study.yaml", resolved_text(study, run.path))
+    run.memory |= {"study": study, "data": data, "split": rows, "preparation": data.preparation}
 
 
 def _objective(study: Study, data: Data, y: torch.Tensor) -> Objective:
@@ -149,35 +154,21 @@ def fit(run: RunDirectory, *, resume: bool = False, listen: Listener | None = No
     Raises ``Interrupted`` when the person pressed Ctrl-C, after the checkpoint was written.
     """
     with run.stage("train"):
-        study, goal = study_of(run), objective_of(run)
-        t, model = study.training, untrained(run)
-        validate, best = None, AUTO
+        study, goal, model = study_of(run), objective_of(run), untrained(run)
+        t, validate, best = study.training, None, AUTO
         if len(split_of(run)["validation"]):
             validate = validation(part_of(run, "validation"), goal)
             best = t.best if t.best != AUTO else "accuracy" if facts_of(run)["task"] == "classification" else "loss"
-        history = train(
+        history = learn(
+            study,
             model,
             part_of(run, "train"),
             goal,
-            epochs=t.epochs,
-            batch=t.batch,
-            optimizer=t.optimizer,
-            lr=t.lr,
-            weight_decay=t.weight_decay,
-            optimizer_options=t.optimizer_options,
-            schedule=t.schedule,
-            schedule_options=t.schedule_options,
-            clip=t.clip,
-            augment=augmenter(t.augment) if t.augment else None,
             validate=validate,
             best=best if validate else "loss",
-            patience=t.patience,
-            seed=study.seed,
             device=device_of(run),
-            precision=t.precision,
             checkpoint=run.checkpoint,
             resume=resume and run.checkpoint.is_file(),
-            save_every=t.save_every,
             on_event=listen,
         )
         history.write_csv(run.metrics)
@@ -189,6 +180,29 @@ def fit(run: RunDirectory, *, resume: bool = False, listen: Listener | None = No
         run.write_json("state/history.json", history.to_json())
         run.memory.pop("model", None)
     return history
+
+
+def learn(study: Study, model: nn.Module, data: Batches, goal: Objective | str, **more: Any) -> History:
+    """``train`` with all that the study says of training; ``more`` are the arguments of ``train`` that are of one run."""
+    t = study.training
+    return train(
+        model,
+        data,
+        goal,
+        epochs=t.epochs,
+        batch=t.batch,
+        optimizer=t.optimizer,
+        lr=t.lr,
+        weight_decay=t.weight_decay,
+        optimizer_options=t.optimizer_options,
+        schedule=t.schedule,
+        schedule_options=t.schedule_options,
+        clip=t.clip,
+        augment=augmenter(t.augment) if t.augment else None,
+        precision=t.precision,
+        save_every=t.save_every,
+        **{"patience": t.patience, "seed": study.seed, **more},
+    )
 
 
 def evaluate(run: RunDirectory) -> dict[str, Any]:

@@ -27,6 +27,7 @@ SIMILARITY = {
     "ssim": "Structural similarity (SSIM)",
     "rank": "Rank correlation",
     "rank_absolute": "Rank correlation of |relevance|",
+    "hog": "Oriented gradients (HOG)",
 }
 CHANCE: dict[str, Any] = {"color": QUIET, "linewidth": 1.1, "linestyle": (0, (1.5, 2))}
 LEGEND = 1.7  # inches that a method's name may take

@@ -1,0 +1,1 @@
+"""What the benchmark of the measures of quality is made of."""
