@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pellucid.study.leaderboard import label, sentences, table
+from pellucid.study.leaderboard import label, sanity, sentences, table
 from pellucid.visual.leaderboard import leaderboard
 from pellucid.visual.style import png
 
@@ -26,6 +26,8 @@ def page(value: Mapping[str, Any]) -> str:
     """The text of docs/leaderboard.md from the numbers of docs/leaderboard.json."""
     ranked = len(value["overall"])
     header, rows = table(value)
+    checked = sanity(value)
+    upper = {row[0]: row[1] for row in checked.rows}
     parts = [
         "# The leaderboard",
         f"Written by `scripts/make_leaderboard_page.py` from [{NUMBERS.name}]({NUMBERS.name}); change it there, not here.",
@@ -45,7 +47,10 @@ def page(value: Mapping[str, Any]) -> str:
         "## Sanity check",
         f"On {value['checked']} of the pictures the layers were made random one after the other, from the output down "
         "(Adebayo et al. 2018). A map that stays as it was does not come from what the model has learned.",
-        _table(["method", "verdict"], [[f"`{n}`", f["verdict"]] for n, f in value["methods"].items() if f["verdict"]]),
+        _table(list(checked.header), [[f"`{row[0]}`", *row[1:]] for row in checked.rows]),
+        f"{checked.caption} Guided backpropagation, nearly blind to the higher layers in published checks, is so here: "
+        f"{upper['guided_backpropagation']} of its map is left when the upper layers are random, of the gradient's "
+        f"{upper['gradient']} and of Grad-CAM's {upper['grad_cam']}; it does change with the lower ones.",
         "## The measures, and what they favour",
         "Every measure has a known bias, and most can be satisfied by a map that knows nothing; the last columns show what the "
         "three controls get.",

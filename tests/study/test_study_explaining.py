@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from pellucid.core.errors import InputError
+from pellucid.core.errors import InputError, UnsupportedError
 from pellucid.core.table import METHODS
 from pellucid.explanation.method import explain
 from pellucid.explanation.result import Explanation
 from pellucid.quality.faithfulness import faithfulness
-from pellucid.study import auditing, explaining, figures, recall
+from pellucid.study import auditing, explaining, figures, recall, relabelling, report_tables
 from pellucid.study.explaining import SAMPLES, choose, explain_files, named_methods, predict_files, suited
 from pellucid.study.run_directory import RunDirectory
 
@@ -210,3 +211,29 @@ def test_encoded_columns_are_added_up_to_theirs():
 )
 def test_titles(sample, words):
     assert figures.title(sample) == words
+
+
+def test_an_audit_with_permuted_labels(image_run, tmp_path, monkeypatch):
+    """Q2: the same network learns permuted labels; edges stay as they were, and the run's own model is left alone."""
+    monkeypatch.setattr(relabelling, "EPOCHS", 3)
+    shutil.copytree(image_run.parent, tmp_path / "own")
+    run = RunDirectory.open(tmp_path / "own" / "run")
+    before = run.model.read_bytes()
+    found = auditing.audit(run, methods={"gradient": {}, "edge_detector": {}}, samples=3, permuted=True)
+    facts = found["permuted labels"]
+    assert facts["rows"] == len(recall.split_of(run)["train"])
+    assert 0 <= facts["fitted"] <= 1
+    assert facts["learned"] == (facts["fitted"] >= 0.95)
+    assert found["methods"]["edge_detector"]["data_randomisation"]["passed"] is False
+    assert found["methods"]["gradient"]["data_randomisation"]["order"] == "labels"
+    assert run.model.read_bytes() == before
+    grid = report_tables.randomisation_grid(found)
+    assert grid.header[-1] == "left with permuted labels"
+    assert [row[-1].split(", ")[1] for row in grid.rows][-1] == "fails"
+
+
+def test_permuted_labels_of_a_regression_are_refused(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.memory["facts"] = {"task": "regression"}
+    with pytest.raises(UnsupportedError, match="permuted labels of regression"):
+        relabelling.relabelled(run)

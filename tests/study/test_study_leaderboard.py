@@ -54,6 +54,7 @@ def test_every_method_by_every_measure(own, monkeypatch):
     assert found["places"]["max_sensitivity"]["constant_map"]["mean"] == 0
     assert all(found["measures"][name]["weight"] == 0 for name in CHECKS)
     assert found["methods"]["gradient"]["passed"] in (True, False)
+    assert found["methods"]["random_map"]["passed"] is False  # held random numbers: it never looks at the model
     assert found["methods"]["gradient"]["passes"]["backward"] == 1
     assert any("gradient, rows 5 to 6" in line for line in said)
     page = (own.path / "benchmark" / "index.html").read_text("utf-8")

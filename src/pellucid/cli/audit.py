@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .answers import Beside, Json, RunPath, answer, columns, tell, verb
+from .answers import Beside, Json, RunPath, answer, columns, tell, training_progress, verb
 
 
 @verb
@@ -22,6 +22,9 @@ def audit(
         bool | None,
         typer.Option("--calibrated/--plain", help="Also with each map's best threshold.", show_default="as the study says"),
     ] = None,
+    permuted: Annotated[
+        bool, typer.Option("--permuted-labels", help="Also train on permuted labels and compare with those maps; minutes.")
+    ] = False,
     beside: Beside = None,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +42,9 @@ def audit(
     opened = RunDirectory.open(run)
     opened = view(opened, beside) if beside else opened
     chosen = named_methods([methods], []) if methods else None
-    found = measure(opened, methods=chosen, samples=samples, calibrated=calibrated)
+    found = measure(
+        opened, methods=chosen, samples=samples, calibrated=calibrated, permuted=permuted, listen=training_progress()
+    )
     table = quality_rows(found)
     lines = [columns([row[: len(table.header)] for row in table.rows], table.header)]
     lines += [
@@ -49,6 +54,11 @@ def audit(
         f"{name}: {facts['border']['verdict']}"
         for name, facts in found["methods"].items()
         if facts.get("border", {}).get("alarm")
+    ]
+    lines += [
+        f"{name}, permuted labels: {facts['data_randomisation']['verdict']}"
+        for name, facts in found["methods"].items()
+        if "data_randomisation" in facts
     ]
     answer(found, "\n".join(lines), as_json)
     if opened.finished("evaluate") and not beside:

@@ -15,12 +15,15 @@ from pellucid.core.table import METHODS
 from pellucid.explanation.method import explain
 from pellucid.explanation.reference_library import ReferenceLibrary
 from pellucid.explanation.result import Explanation
+from pellucid.quality.data_randomisation import data_randomisation
 from pellucid.quality.faithfulness import faithfulness
 from pellucid.quality.randomisation import cascading_randomisation
 from pellucid.quality.shortcut import shortcut_alarm
+from pellucid.training.events import Listener
 
 from .explaining import Methods, completed, explain_all, methods_of
 from .recall import data_of, facts_of, model_of, part_of, split_of, study_of, target_index
+from .relabelling import relabelled
 from .run_directory import RunDirectory
 
 # Tasks whose answers are no probabilities of classes that exclude one another.
@@ -37,12 +40,14 @@ def audit(
     samples: int | None = None,
     calibrated: bool | None = None,
     randomisation_samples: int | None = None,
+    permuted: bool = False,
+    listen: Listener | None = None,
 ) -> dict[str, Any]:
     """Measure the methods on test rows drawn at random; what is not given is as the study says.
 
     Writes quality.json and returns it: per method the curves of API, APD, IR and DR, the same for calibrated maps, of
     pictures whether relevance concentrates on the border, and the cascading randomisation with its verdict. Of a model beside
-    the network it writes quality-NAME.json.
+    the network it writes quality-NAME.json. permuted: also train the network anew on permuted labels and compare with its maps.
     """
     file = f"quality-{run.beside}.json" if run.beside else "quality.json"
     with nullcontext() if run.beside else run.stage("quality"):
@@ -62,7 +67,7 @@ def audit(
         elif n and methods:
             _faithfulness(run, methods, n, value)
         if m and methods:
-            _randomisation(run, methods, m, value)
+            _randomisation(run, methods, m, value, permuted, listen)
         run.write_json(file, value)
     result: dict[str, Any] = run.read_json(file)
     return result
@@ -96,7 +101,9 @@ def _faithfulness(run: RunDirectory, methods: Methods, samples: int, value: dict
             value["methods"][name]["border"] = {key: alarm[key] for key in ("share", "chance", "edge", "alarm", "verdict")}
 
 
-def _randomisation(run: RunDirectory, methods: Methods, samples: int, value: dict[str, Any]) -> None:
+def _randomisation(
+    run: RunDirectory, methods: Methods, samples: int, value: dict[str, Any], permuted: bool, listen: Listener | None
+) -> None:
     x, model = _draw(run, samples, "samples for randomisation"), model_of(run)
     if len(x) < 2:
         value["no randomisation"] = "it needs at least two test rows"
@@ -107,9 +114,14 @@ def _randomisation(run: RunDirectory, methods: Methods, samples: int, value: dic
         return
     target = next((e.target for e in found.values() if e.target is not None), None)
     able = {name: completed(run, name, methods[name]) for name in found}
-    maps = maps_of(run, x, able, target if target is not None else _target(run))
+    maps = maps_of(run, x, able, target if target is not None else _target(run), seed=study_of(run).seed)
+    original = {name: explanation.map() for name, explanation in found.items()}
+    if permuted:
+        other, value["permuted labels"] = relabelled(run, listen)
+        for name, result in data_randomisation(original, maps(other)).items():
+            value["methods"].setdefault(name, {})["data_randomisation"] = result.to_json()
     try:
-        judged = cascading_randomisation(model, maps, seed=study_of(run).seed, original={n: e.map() for n, e in found.items()})
+        judged = cascading_randomisation(model, maps, seed=study_of(run).seed, original=original)
     except UnsupportedError as error:
         value["no randomisation"] = str(error)
         return
@@ -118,10 +130,14 @@ def _randomisation(run: RunDirectory, methods: Methods, samples: int, value: dic
         value["methods"].setdefault(name, {})["randomisation"] = randomisation.to_json()
 
 
-def maps_of(run: RunDirectory, x: Tensor, methods: Methods, target: Any) -> Callable[[nn.Module], dict[str, Tensor]]:
-    """Maps of the same rows and targets for any state of the model; references are seen through that same state."""
-    study = study_of(run)
-    layer, seed = study.explanation.layer, study.seed
+def maps_of(
+    run: RunDirectory, x: Tensor, methods: Methods, target: Any, *, seed: int
+) -> Callable[[nn.Module], dict[str, Tensor]]:
+    """Maps of the same rows and targets for any state of the model; references are seen through that same state.
+
+    seed: that of the maps they are compared with, or a sampled method would change by its random numbers.
+    """
+    layer = study_of(run).explanation.layer
 
     def maps(model: nn.Module) -> dict[str, Tensor]:
         ready = {name: _seen_by(run, model, options) for name, options in methods.items()}

@@ -263,7 +263,7 @@ def _check(c: Contest, method: str, rows: np.ndarray, x: Tensor) -> None:
                 common: dict[str, Any] = {"target": target, "layer": c.origin[4], "seed": _seed(c, rows), "original": original}
                 found = {name: sensitivities(model_of(c.run), x, options, **common, **asked)[method]}
             else:
-                maps = maps_of(c.run, x, options, target)
+                maps = maps_of(c.run, x, options, target, seed=_seed(c, rows))
                 before = {method: original[method].map()}
                 judged = MEASURES[name].value(model_of(c.run), maps, seed=c.origin[2], original=before, **asked)[method]
                 found = {name: Measured(name, judged.kept_values)}

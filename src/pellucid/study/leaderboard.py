@@ -135,7 +135,13 @@ def _about(name: str, weight: float) -> dict[str, Any]:
     entry = MEASURES[name]
     facts = {key: entry.facts[key] for key in ("larger_is_better", "cost", "mission", "paper")}
     facts |= {key: entry.facts[key].rstrip(".") for key in ("reading", "bias")}
-    return {"label": label(name), "family": entry.family, "summary": entry.summary, "weight": weight, **facts}
+    return {
+        "label": label(name.removesuffix("_calibrated")),
+        "family": entry.family,
+        "summary": entry.summary,
+        "weight": weight,
+        **facts,
+    }
 
 
 def label(measure: str) -> str:
@@ -155,7 +161,8 @@ def _cost(c: Contest, method: str, pieces: Sequence[np.ndarray]) -> dict[str, An
 
 def _verdict(c: Contest, method: str) -> dict[str, Any]:
     lines = c.found(method, "cascading_randomisation", [c.few()]) if "cascading_randomisation" in c.measures else None
-    return {"passed": None, "verdict": ""} if not lines else {k: lines[0]["judged"][k] for k in ("passed", "verdict")}
+    kept = ("passed", "verdict", "layers", "left")
+    return {"passed": None, "verdict": ""} if not lines else {key: lines[0]["judged"][key] for key in kept}
 
 
 def _refused(c: Contest) -> dict[str, str]:
@@ -229,6 +236,17 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
+def sanity(value: Mapping[str, Any]) -> tables.Grid:
+    """How much of each map is left as the layers become random: of the upper half, of all, and the verdict."""
+    known = {name: facts for name, facts in value["methods"].items() if facts["verdict"]}
+    layers = next(iter(known.values()))["layers"] if known else []
+    upper = -(-len(layers) // 2)
+    shown = [[tables.percent(max(0.0, f["left"][i - 1]), 0) for i in (upper, len(layers))] for f in known.values()]
+    rows = [[name, *cells, facts["verdict"].split(" (")[0]] for (name, facts), cells in zip(known.items(), shown)]
+    header = ["method", f"upper {upper} of {len(layers)} layers", "all layers", "verdict"]
+    return tables.Grid(header, rows, "Likeness to the original map that is left when layers are random; chance is 0 %.")
+
+
 def matrix(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each method, then the controls: per measure the text, how dark its cell is, and its marks."""
     decimals = {m: _decimals([p["mean"] for p in row.values()]) for m, row in value["places"].items()}
@@ -287,7 +305,7 @@ def write_page(c: Contest, value: Mapping[str, Any]) -> Path:
         ranking=tables.Grid(header, rows, "Methods by their mean rank over the ranked measures.", numbers=2),
         matrix=matrix(value),
         families=_families(value),
-        verdicts={n: f["verdict"] for n, f in value["methods"].items() if f["verdict"]},
+        sanity=sanity(value),
         run_path=c.run.path.name,
     )
     write_atomically(folder / "index.html", page.encode())

@@ -221,8 +221,19 @@ def randomisation_grid(quality: Mapping[str, Any]) -> Grid:
         r = facts.get("randomisation")
         if r is not None:
             cells = ["{} ({})".format(*aligned([r["similarity"][k][-1], r["chance"][k]])) for k in ("ssim", "rank_absolute")]
-            rows.append([name, *cells, "passes" if r["passed"] else "fails"])
-    return Grid(["method", "SSIM (chance)", "rank correlation of sizes (chance)", "sanity check"], rows, "All layers random")
+            other = facts.get("data_randomisation")
+            labels = (
+                [] if other is None else [f"{percent(max(0.0, other['kept']), 0)}, {'passes' if other['passed'] else 'fails'}"]
+            )
+            rows.append([name, *cells, "passes" if r["passed"] else "fails", *labels])
+    header = ["method", "SSIM (chance)", "rank correlation of sizes (chance)", "sanity check"]
+    learned = quality.get("permuted labels")
+    if learned is None:
+        return Grid(header, rows, "All layers random")
+    fit = f"a network trained on permuted labels of {learned['rows']:,} rows, of which it fits {percent(learned['fitted'], 0)}"
+    return Grid(
+        [*header, "left with permuted labels"], rows, f"All layers random; last column: what is left of the maps in {fit}"
+    )
 
 
 def conclusion(quality: Mapping[str, Any]) -> str:
