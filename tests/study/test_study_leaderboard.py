@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -155,3 +158,26 @@ def test_nothing_yet_says_so(own):
     assert value["overall"] == {}
     assert sentences(value) == ["Nothing has been ranked yet."]
     assert matrix(value) == []
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_and_the_same_command_again(own, tmp_path):
+    """A real process, killed twice as soon as it has written some lines; then left alone."""
+    methods = "gradient,lrp,smoothgrad,grad_cam,occlusion,lime,libra_cam,edge_detector,random_map"
+    shutil.copytree(own.path.parent, tmp_path / "whole")
+    command = [sys.executable, "-m", "pellucid.cli.main", "benchmark", "--methods", methods, "--samples", "6", "--checked", "4"]
+    killed, whole = own.path, tmp_path / "whole" / "run"
+    results = killed / "benchmark" / "results.jsonl"
+    for _ in range(2):
+        before = results.read_bytes().count(b"\n") if results.exists() else 0
+        process = subprocess.Popen([*command, str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not results.exists() or results.read_bytes().count(b"\n") < before + 20):
+            time.sleep(0.01)
+        assert process.poll() is None, "it was done before it could be killed"
+        process.kill()
+        process.wait()
+    for path in (killed, whole):
+        subprocess.run([*command, str(path)], check=True, capture_output=True)
+    one, other = (json.loads((path / "benchmark" / "benchmark.json").read_text()) for path in (killed, whole))
+    assert numbers(one) == numbers(other)
+    assert len(lines(own)) == len(lines(RunDirectory.open(whole)))

@@ -20,6 +20,8 @@ from .measuring import Answer, Relevance, measure, no_axes, own
 
 SHARES = tuple(i / 10 for i in range(1, 10))
 ORDERS = ("morf", "lerf")
+# In single precision imputed values are then within a tenth of the usual noise of the exact ones, for a third less work.
+ENOUGH = 1e-4
 BIAS = "Favours blurred and compact maps: neighbours fill what is removed, and a scattered map leaves them in place."
 
 
@@ -102,11 +104,12 @@ def _curve(score: Score, relevance: Relevance, order: str, shares: Sequence[floa
         first = relevance.order() if order == "morf" else relevance.order().flip(1)
         rank = torch.empty_like(first).scatter_(1, first, torch.arange(positions, device=x.device).expand_as(first))
         cut = torch.tensor(counts, device=x.device)
+        solved = ENOUGH if noise > 0 and x.dtype != torch.float64 else None
         added = score.once(("road noise",), lambda: score.noise(score.everyone(), score.everyone() * 0, "road"))
 
         def alter(sample: Tensor, draw: Tensor) -> Tensor:
             keep = (rank[sample] >= cut[draw, None]).view(len(sample), 1, *x.shape[2:])
-            return linear_imputation(x[sample], keep) + noise * added[sample] * ~keep
+            return linear_imputation(x[sample], keep, tolerance=solved) + noise * added[sample] * ~keep
 
         return _watched(score, len(counts), alter, of).double()
 

@@ -167,33 +167,23 @@ def contest(
 
 
 def compete(c: Contest) -> None:
-    """Measure what is not yet in the results, piece by piece, so that every method has numbers soon."""
-    pieces = list(c.pieces())
-    steps = len(pieces) * len(c.methods) + len(c.methods)
-    done, start = 0, time.perf_counter()
-    for number, rows in enumerate(pieces):
+    """Measure what is not yet in the results: piece by piece, so that every method has numbers soon, then the costly checks."""
+    pieces = [*c.pieces(), c.few()]
+    start, done, first = time.perf_counter(), 0, 1
+    for number, rows in enumerate(pieces, 1):
         x, _ = data_of(c.run).batch(rows)
+        last = number == len(pieces)
+        what = "explained anew" if last else f"rows {first} to {first + len(rows) - 1}"
+        first += len(rows)
         for method in c.methods:
-            fresh = len(c.results.lines)
+            before = len(c.results.lines)
             if method not in c.refused:
-                _measure(c, method, rows, x)
+                (_check if last else _measure)(c, method, rows, x)
             done += 1
-            if len(c.results.lines) > fresh:
-                _say(c, f"{method}, rows {number * PIECE + 1} to {number * PIECE + len(rows)}", done, steps, start)
-    few = c.few()
-    x, _ = data_of(c.run).batch(few)
-    for method in c.methods:
-        fresh = len(c.results.lines)
-        if method not in c.refused:
-            _check(c, method, few, x)
-        done += 1
-        if len(c.results.lines) > fresh:
-            _say(c, f"{method}, explained anew", done, steps, start)
-
-
-def _say(c: Contest, what: str, done: int, steps: int, start: float) -> None:
-    left = (time.perf_counter() - start) / done * (steps - done)
-    c.tell(f"  {done}/{steps}  {what}  {f'{left / 60:.0f} min' if left > 90 else f'{left:.0f} s'} left at most")
+            if len(c.results.lines) > before:
+                left = (time.perf_counter() - start) / done * (len(pieces) * len(c.methods) - done)
+                some = f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
+                c.tell(f"  {done}/{len(pieces) * len(c.methods)}  {method}, {what}; about {some} left")
 
 
 def _measure(c: Contest, method: str, rows: np.ndarray, x: Tensor) -> None:
