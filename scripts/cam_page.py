@@ -153,12 +153,13 @@ def certain(found: Mapping[str, Sequence[float]]) -> list[str]:
 
 def champion(rows: Mapping[str, Any], column: str) -> str:
     """In which measures Libra-CAM is the best method, and which one is in the others."""
-    by: dict[str, list[str]] = {}
+    by: dict[str, list[str]] = {"`libra_cam`": []}
     for measure, name in MEASURES.items():
-        first = best(rows, column, measure)
-        by.setdefault("libra_cam" if "libra_cam" in first else sorted(first)[0], []).append(name.split()[0])
-    words = [f"`libra_cam` is best in {listed(by.pop('libra_cam', []))}"]
-    return ", ".join([*words, *(f"`{method}` in {listed(measures)}" for method, measures in by.items())])
+        first = sorted(best(rows, column, measure), key=lambda row: (row != "libra_cam", row))
+        by.setdefault(listed([f"`{row}`" for row in first]), []).append(name.split()[0])
+    return ", ".join(
+        f"{methods} {'are best together' if ' ' in methods else 'is best'} in {listed(m)}" for methods, m in by.items()
+    )
 
 
 def listed(words: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Write docs/leaderboard.json, docs/leaderboard.png and docs/leaderboard.md from a benchmark of the bundled model.
 
 pellucid benchmark --out bundled                        # trains LeNet-5, then judges every method; about half an hour
-python scripts/make_leaderboard_page.py bundled         # all three files
+pellucid benchmark --data known_truth_images --out truth --samples 100 --measures ...      # as the page's last section says
+python scripts/make_leaderboard_page.py bundled truth   # all three files
 python scripts/make_leaderboard_page.py --text          # the page alone, from the numbers that are there
 """
 
@@ -22,7 +23,7 @@ PAGE, PICTURE, NUMBERS = DOCS / "leaderboard.md", DOCS / "leaderboard.png", DOCS
 RESOLUTION = 130
 
 
-def page(value: Mapping[str, Any]) -> str:
+def page(value: Mapping[str, Any], truth: Mapping[str, Any]) -> str:
     """The text of docs/leaderboard.md from the numbers of docs/leaderboard.json."""
     ranked = len(value["overall"])
     header, rows = table(value)
@@ -61,9 +62,18 @@ def page(value: Mapping[str, Any]) -> str:
         "## Every number",
         _table(["method", *(_head(value, m) for m in value["measures"])], _matrix(value)),
         "Means over the pictures; **bold**: among the best.",
+        "## Where the truth is known",
+        f"The same methods on {truth['samples']} pictures of `known_truth_images`: one of four shapes in a random place makes "
+        "the label, and a shape of another kind, as bright and with edges of its own, does not. LeNet-5 learned them "
+        f"({truth['accuracy']}), so what its maps should show is the strokes of the first. Chance is what the constant map "
+        "gets. Coarse maps cannot have much on thin strokes, whatever they know: compare their ranks and peaks.",
+        _table(["rank", "method", *(_head(truth, m) for m in truth["measures"]), "mean rank"], _truth(truth)),
+        "Means over the pictures; **bold**: no method is better by more than chance.",
         "## How it was made",
         f"```\npellucid benchmark --out bundled --samples {value['asked']} --checked {value['checked']}\n"
-        "python scripts/make_leaderboard_page.py bundled\n```",
+        f"pellucid benchmark --data known_truth_images --out truth --samples {truth['asked']} \\\n"
+        f"  --measures {','.join(truth['measures'])}\n"
+        "python scripts/make_leaderboard_page.py bundled truth\n```",
         "Nothing was tuned on these pictures. "
         + "; ".join(f"`{name}` cannot explain this model ({reason.rstrip('.')})" for name, reason in value["refused"].items())
         + ".",
@@ -97,6 +107,14 @@ def _matrix(value: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _truth(value: Mapping[str, Any]) -> list[list[str]]:
+    rows = _matrix(value)
+    places = {name: str(i) for i, name in enumerate(value["overall"], 1)}
+    means = {name: f"{row[0]:.1f}" for name, row in value["overall"].items()}
+    named = [(row[0].strip("`"), row) for row in rows]
+    return [[places.get(name, ""), *row, means.get(name, "control")] for name, row in named]
+
+
 def _number(mean: float | None) -> str:
     return "–" if mean is None else f"{mean:.3f}"
 
@@ -107,24 +125,30 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
 
 
+def measured(run: Path) -> dict[str, Any]:
+    """What a run's benchmark found, and how good the model is."""
+    value: dict[str, Any] = json.loads((run / "benchmark" / "benchmark.json").read_text("utf-8"))
+    name, accuracy, trivial = json.loads((run / "evaluation.json").read_text("utf-8"))["headline"][0]
+    return value | {"accuracy": f"test {name} {100 * accuracy:.1f} %, always one class {100 * trivial:.1f} %"}
+
+
 def main() -> None:
-    """Read the benchmark of a run, or with --text the numbers that are there."""
+    """Read the benchmarks of two runs, or with --text the numbers that are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", type=Path, help="run directory with a finished benchmark")
+    parser.add_argument("runs", nargs="*", type=Path, help="two run directories: of the bundled model, and of known truth")
     parser.add_argument("--text", action="store_true", help="the page alone, from docs/leaderboard.json")
     given = parser.parse_args()
-    if not given.text and given.run is None:
-        parser.error("give a run directory, or --text")
+    if not given.text and len(given.runs) != 2:
+        parser.error("give two run directories, or --text")
     if not given.text:
-        value = json.loads((given.run / "benchmark" / "benchmark.json").read_text("utf-8"))
-        name, accuracy, trivial = json.loads((given.run / "evaluation.json").read_text("utf-8"))["headline"][0]
-        value["accuracy"] = f"test {name} {100 * accuracy:.1f} %, always one class {100 * trivial:.1f} %"
-        NUMBERS.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        value, truth = map(measured, given.runs)
+        NUMBERS.write_text(json.dumps({"bundled": value, "truth": truth}, indent=1, ensure_ascii=False) + "\n", "utf-8")
         ranks = {n: tuple(row) for n, row in value["overall"].items()}
         passed = {n: facts["passed"] for n, facts in value["methods"].items()}
         seconds = {n: max(value["methods"][n]["seconds"], 1e-6) for n in ranks}
         PICTURE.write_bytes(png(leaderboard(ranks, passed, seconds), dpi=RESOLUTION))
-    PAGE.write_text(page(json.loads(NUMBERS.read_text("utf-8"))), "utf-8")
+    numbers = json.loads(NUMBERS.read_text("utf-8"))
+    PAGE.write_text(page(numbers["bundled"], numbers["truth"]), "utf-8")
     print(PAGE)
 
 
