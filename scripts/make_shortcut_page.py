@@ -191,6 +191,7 @@ def page(numbers: Mapping[str, Any]) -> str:
         "trained on pictures from which the mark was cut.\n"
         "3. Test it: put the mark on pictures of the other class, or take it away, and count the answers that change. A map is "
         "a hint of what to try; this is the proof.",
+        TRIAL,
         "## How it was made",
         _making(numbers),
     ]
@@ -246,6 +247,18 @@ def _making(numbers: Mapping[str, Any]) -> str:
         "All on a CPU in float32; other processors round differently."
     )
 
+
+TRIAL = """To try whether a method would show a shortcut in your data at all, plant one and train twice: a white mark, snow, a
+colour cast or, in a table, a column that gives the class away.
+
+```
+pellucid shortcut --data pictures/ --class cat --kind mark --methods lime,grad_cam --set lime.baseline=0
+```
+
+It trains with and without the mark, measures how far the first network follows it, and says of each method whether its share on
+the mark is above chance and above the control's. (LIME's default puts each segment's own mean in its place, which leaves a mark
+of one colour as it is; hence the baseline.) `pellucid audit` watches the pictures' border by itself,
+`pellucid.shortcut_alarm(explanation, mask)` any place of yours."""
 
 SNIPPET = """```python
 from pellucid.quality.shortcut import relevance_on
