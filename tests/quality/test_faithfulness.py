@@ -75,3 +75,19 @@ def test_bad_evidence():
         faithfulness(model, x, torch.ones(3, 8, 8))
     with pytest.raises(InputError, match="outside"):
         faithfulness(model, x, 2 * torch.ones(2, 8, 8))
+
+
+def test_class_by_class():
+    """The classes' means, weighed by their samples, are the whole's; each is what its samples alone would give."""
+    model, x = network(DenseHead), samples(DenseHead, 9)
+    evidence = torch.rand(9, 8, 8, generator=torch.Generator().manual_seed(3), dtype=x.dtype)
+    target = torch.tensor([0, 1, 1, 3, 0, 1, 3, 3, 3])
+    whole = faithfulness(model, x, evidence, target=target)
+    parts = whole.of_classes(target)
+    assert {c: len(p.y) for c, p in parts.items()} == {0: 2, 1: 3, 3: 4}
+    for name, value in whole.area().items():
+        assert sum(len(p.y) * p.area()[name] for p in parts.values()) / 9 == pytest.approx(value, abs=1e-12)
+    alone = faithfulness(model, x[target == 1], evidence[target == 1], target=1)
+    assert parts[1].plain() == pytest.approx(alone.plain(), abs=1e-12)
+    with pytest.raises(InputError, match="different lengths"):
+        whole.of_classes([0, 1])

@@ -84,13 +84,25 @@ class Faithfulness:
     """API, APD, IR, DR of one method at each threshold. y (N,), o (N, T) are the probabilities they come from.
 
     ``plain`` has the four numbers for the map as it is (threshold 0), ``area`` the mean over the thresholds (trapezoid).
-    ``empty`` (T,) is the share of samples of which the threshold leaves nothing at all.
+    nothing (N, T): whether the threshold leaves nothing at all of a sample; ``empty`` (T,) is the share of these.
     """
 
     thresholds: Floats
     y: Floats
     o: Floats
-    empty: Floats
+    nothing: NDArray[np.bool_]
+
+    @property
+    def empty(self) -> Floats:
+        """(T,) the share of samples of which the threshold leaves nothing."""
+        return np.asarray(self.nothing.mean(0))
+
+    def of_classes(self, target: ArrayLike) -> dict[int, Faithfulness]:
+        """The same for the samples of each class, by the target (N,) that was explained, e.g. ``Explanation.target``."""
+        classes = np.asarray(target)
+        same_length(target=classes, samples=self.y)
+        kept = {int(c): classes == c for c in np.unique(classes)}
+        return {c: Faithfulness(self.thresholds, self.y[i], self.o[i], self.nothing[i]) for c, i in kept.items()}
 
     def curve(self, measure: str) -> Floats:
         """(T,) one of "api", "apd", "ir", "dr" at every threshold."""
@@ -169,8 +181,8 @@ def faithfulness(
     parts = over_batches(model, x, run, target=subject.target, batch=batch)
     y, o = (torch.cat([p[i] for p in parts]).double().cpu().numpy() for i in (0, 1))
     top = evidence.flatten(1).amax(1)
-    empty = (top[:, None] < levels) | (top == 0)[:, None]
-    return Faithfulness(levels.double().cpu().numpy(), y, o, empty.double().mean(0).cpu().numpy())
+    nothing = (top[:, None] < levels) | (top == 0)[:, None]
+    return Faithfulness(levels.double().cpu().numpy(), y, o, nothing.cpu().numpy())
 
 
 def _kept(score: Score, evidence: Tensor, levels: Tensor, b: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:

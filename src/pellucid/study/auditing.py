@@ -22,7 +22,7 @@ from pellucid.quality.shortcut import shortcut_alarm
 from pellucid.training.events import Listener
 
 from .explaining import Methods, completed, explain_all, methods_of
-from .recall import data_of, facts_of, model_of, part_of, split_of, study_of, target_index
+from .recall import data_of, facts_of, model_of, output_names, part_of, split_of, study_of, target_index
 from .relabelling import relabelled
 from .run_directory import RunDirectory
 
@@ -95,6 +95,10 @@ def _faithfulness(run: RunDirectory, methods: Methods, samples: int, value: dict
         if value["calibrated"]:
             best, thresholds = found_out.calibrated()
             measured |= {"calibrated": best, "threshold": float(thresholds.mean())}
+        names = output_names(facts_of(run))
+        if explanation.target is not None and len(names) > 1:
+            parts = found_out.of_classes(explanation.target.cpu()).items()
+            measured["classes"] = {names[c]: {"samples": len(p.y), "plain": p.plain(), "area": p.area()} for c, p in parts}
         value["methods"].setdefault(name, {})["faithfulness"] = measured
         if facts_of(run)["kind"] == "image" and METHODS[name].family != "baseline":
             alarm = shortcut_alarm(explanation, x=x).to_json()

@@ -169,7 +169,7 @@ def contest(
 def compete(c: Contest) -> None:
     """Measure what is not yet in the results: piece by piece, so that every method has numbers soon, then the costly checks."""
     pieces = [*c.pieces(), c.few()]
-    start, done, first = time.perf_counter(), 0, 1
+    start, done, made, first = time.perf_counter(), 0, 0, 1
     for number, rows in enumerate(pieces, 1):
         x, _ = data_of(c.run).batch(rows)
         last = number == len(pieces)
@@ -181,7 +181,8 @@ def compete(c: Contest) -> None:
                 (_check if last else _measure)(c, method, rows, x)
             done += 1
             if len(c.results.lines) > before:
-                left = (time.perf_counter() - start) / done * (len(pieces) * len(c.methods) - done)
+                made += 1
+                left = (time.perf_counter() - start) / made * (len(pieces) * len(c.methods) - done)
                 some = f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
                 c.tell(f"  {done}/{len(pieces) * len(c.methods)}  {method}, {what}; about {some} left")
 

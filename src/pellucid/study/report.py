@@ -96,6 +96,7 @@ def context(run: RunDirectory) -> dict[str, Any]:
         "method_grid": samples and samples["methods"] and tables.method_grid(samples),
         "quality": quality,
         "quality_grid": quality and tables.quality_rows(quality),
+        "class_quality_grid": quality and tables.quality_by_class(quality),
         "randomisation_grid": quality and tables.randomisation_grid(quality),
         "verdicts": tables.verdicts(quality) if quality else [],
         "conclusion": tables.conclusion(quality) if quality else "",

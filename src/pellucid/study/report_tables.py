@@ -203,6 +203,21 @@ def quality_rows(quality: Mapping[str, Any]) -> Grid:
     return grid
 
 
+def quality_by_class(quality: Mapping[str, Any]) -> Grid:
+    """APD of every method, class by class: rows are the explained classes."""
+    found = {name: facts["faithfulness"]["classes"] for name, facts in quality["methods"].items() if _has_classes(facts)}
+    counts = {label: part["samples"] for classes in found.values() for label, part in classes.items()}
+    rows = []
+    for label, count in counts.items():
+        drops = [classes.get(label) for classes in found.values()]
+        rows.append([label, number(count), *aligned([None if part is None else part["plain"]["apd"] for part in drops])])
+    return Grid(["explained class", "rows", *found], rows, "APD ↓ of the map as it is, by class")
+
+
+def _has_classes(facts: Mapping[str, Any]) -> bool:
+    return bool(facts.get("faithfulness", {}).get("classes"))
+
+
 def _mark_best(grid: Grid, quality: Mapping[str, Any]) -> None:
     """The best value of each column among the plain maps, and among the calibrated ones."""
     for kind, plain in (("plain", True), ("calibrated", False)):
