@@ -127,3 +127,38 @@ def test_refusals():
         assess(model, x, {**explain(model, x, "gradient", target=1), **other}, ["apd"])
     with pytest.raises(UnsupportedError, match="no probability"):
         apd(model, x, torch.ones(3, 8, 8), target=lambda z: z.sum(1))
+    with pytest.raises(InputError, match="relevance is Explanation"):
+        assess(model, x, found["gradient"], ["apd"])
+    for thresholds in ((), (0.5, 0.5), (0.0, 1.5), "abc"):
+        with pytest.raises(InputError, match="threshold"):
+            apd(model, x, found["gradient"], thresholds=thresholds)
+    with pytest.raises(InputError, match="below 1"):
+        apd_calibrated(model, x, found["gradient"], thresholds=(1.0,))
+    tokens = torch.nn.Sequential(torch.nn.Embedding(7, 3), torch.nn.Flatten(), torch.nn.Linear(15, 2))
+    with pytest.raises(UnsupportedError, match="whole numbers"):
+        apd(tokens, torch.ones(2, 5, dtype=torch.long), torch.rand(2, 5), target=0)
+
+
+def test_rounding_is_no_change():
+    """A map of ones changes nothing (METHODS A.5), in single precision and whatever the size of the batch."""
+    model, x = network(DenseHead, dtype=torch.float32), samples(DenseHead, 7, dtype=torch.float32)
+    for n in range(1, 8):
+        for batch in (None, 1, 2, 3):
+            found = assess(model, x[:n], {"ones": torch.ones(n, 8, 8)}, FOUR, batch=batch)["ones"]
+            assert all((found[name].values == 0).all() for name in FOUR)
+
+
+def test_a_probability_of_nothing_has_no_relative_change():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False)).double()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[1000.0] * 4, [0.0] * 4]))
+    maps = torch.ones(1, 2, 2, dtype=torch.float64)
+    assert np.isnan(api(model, torch.ones(1, 1, 2, 2).double(), maps, target=1).values).all()
+
+
+def test_one_step_and_one_position():
+    model, x = network(Dense), samples(Dense, 3)
+    one = assess(model, x, {"m": torch.rand(3, 7)}, {"deletion": {"steps": 1}, "insertion": {"steps": 1}})["m"]
+    assert one["deletion"].curve.shape == (3, 2)
+    single = torch.nn.Linear(1, 2)
+    assert np.isfinite(assess(single, torch.rand(5, 1), {"m": torch.rand(5, 1)}, ["deletion"])["m"]["deletion"].values).all()

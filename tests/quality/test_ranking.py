@@ -74,3 +74,20 @@ def test_repeatable_and_refusals():
         rank({})
     with pytest.raises(InputError, match="different lengths"):
         Column({"a": np.ones(3), "b": np.ones(4)}, True)
+
+
+def test_a_control_without_values_is_not_compared_with():
+    rng = np.random.default_rng(0)
+    values = {"a": rng.normal(size=20), "constant_map": np.full(20, np.nan)}
+    assert rank({"m": Column(values, True, ["constant_map"])}).places["m"]["a"].beats is None
+
+
+def test_saying_nothing_of_hard_samples_is_no_advantage():
+    hard = np.array([0.1] * 40 + [0.9] * 40)
+    found = rank({"m": Column({"whole": hard, "blank": np.where(hard < 0.5, np.nan, hard)}, True)}).places["m"]
+    assert found["blank"].mean == pytest.approx(0.9)
+    assert found["blank"].samples == 40
+    assert found["whole"].rank == found["blank"].rank == 1.5
+    spread = {"a": np.arange(10.0), "b": np.arange(10.0) - 1, "blank": np.where(np.arange(10) < 5, np.nan, np.arange(10.0))}
+    places = rank({"m": Column(spread, True)}).places["m"]
+    assert [places[name].rank for name in ("a", "blank", "b")] == [1, 2, 3]

@@ -10,8 +10,9 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
-from pellucid.core.errors import InputError
+from pellucid.core.errors import InputError, UnsupportedError
 from pellucid.core.table import MEASURES
 from pellucid.study import contest as contests
 from pellucid.study.leaderboard import benchmark, matrix, sentences, standings, table
@@ -63,7 +64,7 @@ def test_every_method_by_every_measure(own, monkeypatch):
     page = (own.path / "benchmark" / "index.html").read_text("utf-8")
     assert "6 test rows" in page
     assert "LeNet5 is no ensemble of trees" in page
-    assert f"pellucid benchmark {own.path.name}" in page
+    assert f"pellucid benchmark {own.path} --samples 6 --checked 3 --methods gradient,grad_cam" in page
     assert 'src="http' not in page
     header, rows = table(found)
     assert [row[1] for row in rows] == [*found["overall"], *found["controls"]]
@@ -136,6 +137,46 @@ def test_a_table_is_judged_by_what_suits_it(own_table_run):
     assert not any(MEASURES[name].facts["asks"] == "truth" for name in found["measures"])
 
 
+def test_options_that_are_arrays_are_told_apart_by_every_number(own):
+    rows = np.random.default_rng(0).normal(size=(8, 1, 28, 28)).astype(np.float32)
+    other = rows.copy()
+    other[0, 0, 14, 14] += 3
+
+    def mean(baseline):
+        asked = {"deletion": {"steps": 3, "baseline": torch.from_numpy(baseline)}}
+        return benchmark(own, methods={"gradient": {}}, measures=asked, samples=4)["places"]["deletion"]["gradient"]["mean"]
+
+    first, second = mean(rows), mean(other)
+    assert first != second
+    assert mean(rows) == first
+    with pytest.raises(InputError, match="an option is function"):
+        benchmark(own, methods={"gradient": {}}, measures={"deletion": {"baseline": lambda x, keep: x}}, samples=4)
+
+
+def test_refusals_are_of_what_is_asked_now(own, monkeypatch):
+    def refusing(*args, **more):
+        raise UnsupportedError("not today")
+
+    asked = {"methods": {"gradient": {}}, "measures": {"apd": {}}, "samples": 4}
+    monkeypatch.setattr(contests, "assess", refusing)
+    assert "not today" in benchmark(own, **asked)["not measured"]["apd"]
+    monkeypatch.undo()
+    assert benchmark(own, **(asked | {"measures": {"apd": {"baseline": 0.1}}}))["not measured"] == {}
+
+
+def test_a_damaged_map_is_made_again_and_one_benchmark_works_at_a_time(own):
+    asked = {"methods": {"gradient": {}}, "measures": {"apd": {}}, "samples": 4}
+    whole = numbers(benchmark(own, **asked))
+    (kept,) = (own.path / "benchmark" / "maps").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert numbers(benchmark(own, **asked)) == whole
+    held = contests.Results(own.path / "benchmark" / "results.jsonl")
+    with pytest.raises(InputError, match="another benchmark of this run"):
+        benchmark(own, **asked)
+    held.close()
+    assert numbers(benchmark(own, **asked)) == whole
+
+
 def test_bad_input(own):
     with pytest.raises(InputError, match="no method 'gradent'"):
         benchmark(own, methods={"gradent": {}})
@@ -145,8 +186,12 @@ def test_bad_input(own):
         benchmark(own, measures={"deletion": {"step": 3}})
     with pytest.raises(InputError, match="samples is 1"):
         benchmark(own, samples=1)
+    with pytest.raises(InputError, match="checked is 0"):
+        benchmark(own, checked=0)
+    with pytest.raises(InputError, match="no method asked for"):
+        benchmark(own, methods={})
     path = own.path / "benchmark" / "results.jsonl"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_text("{}\n")
     with pytest.raises(InputError, match="not a line of results"):
         benchmark(own)
@@ -155,6 +200,7 @@ def test_bad_input(own):
 def test_nothing_yet_says_so(own):
     c = contests.contest(own, methods={"gradient": {}}, measures={"apd": {}}, samples=4)
     value = standings(c)
+    c.results.close()
     assert value["overall"] == {}
     assert sentences(value) == ["Nothing has been ranked yet."]
     assert matrix(value) == []

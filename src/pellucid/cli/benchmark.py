@@ -53,16 +53,18 @@ def benchmark(
     from pellucid.study.pipeline import run_study
     from pellucid.study.run_directory import RunDirectory
 
-    chosen = named_methods([methods], settings or []) if methods else None
-    if settings and not methods:
+    chosen = named_methods([methods], settings or []) if methods is not None else None
+    if settings and methods is None:
         raise InputError("--set without --methods", cure="Name the methods that are to be judged.")
-    names = measures.split(",") if measures else []
+    names = measures.split(",") if measures is not None else []
     asked: dict[str, dict[str, object]] = {name.strip(): {} for name in names if name.strip()}
     if run is None:
         opened = run_study(study_for(data, model), out, until="evaluate", tell=tell, listen=training_progress())
     else:
         opened = RunDirectory.open(run)
-    found = judge(opened, methods=chosen, measures=asked or None, samples=samples, checked=checked, tell=tell)
+    found = judge(
+        opened, methods=chosen, measures=None if measures is None else asked, samples=samples, checked=checked, tell=tell
+    )
     header, rows = table(found)
     lines = [columns(rows, header), *sentences(found), f"Page: {found['page']}"]
     answer(found, "\n\n".join(lines), as_json)

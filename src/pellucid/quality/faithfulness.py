@@ -11,8 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pellucid.core.checks import same_length
-from pellucid.core.errors import InputError
+from pellucid.core.checks import fraction, same_length
+from pellucid.core.errors import InputError, UnsupportedError
 from pellucid.core.table import MEASURES
 from pellucid.explanation import masks
 from pellucid.explanation.baselines import as_baseline
@@ -29,25 +29,37 @@ Floats = NDArray[np.float64]
 LEVELS = tuple(i / 10 for i in range(11))
 
 
+# Probabilities below this are rounding, and nothing can be said relative to them.
+LEAST = float(np.finfo(np.float32).tiny)
+# o counts as y where they differ by no more than so many roundings: networks round differently in batches of other sizes.
+ROUNDINGS = 100
+
+
 def _increase(y: Floats, o: Floats) -> Floats:
-    return np.maximum(o - y, 0) / np.maximum(y, np.finfo(float).tiny)
+    return _relative(np.maximum(o - y, 0), y)
 
 
 def _drop(y: Floats, o: Floats) -> Floats:
-    return np.maximum(y - o, 0) / np.maximum(y, np.finfo(float).tiny)
+    return _relative(np.maximum(y - o, 0), y)
+
+
+def _relative(change: Floats, y: Floats) -> Floats:
+    return np.where(y > LEAST, change / np.where(y > LEAST, y, 1), np.nan)
 
 
 def _mean(of: Callable[[Floats, Floats], Floats], y: ArrayLike, o: ArrayLike) -> float:
     before, after = np.asarray(y, dtype=np.float64), np.asarray(o, dtype=np.float64)
     same_length(y=before, o=after)
-    return float(np.mean(of(before, after)))
+    values = of(before, after).astype(np.float64)
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 @MEASURES.add("faithfulness", larger_is_better=True, mission="Q1", paper="Lee & Han 2022; METHODS A.5")
 def average_probability_increase(y: ArrayLike, o: ArrayLike) -> float:
     """API = mean(max(o - y, 0) / y): y the probability of the target on the input, o on the part that the map keeps.
 
-    Not bounded above: a small y dominates. API - APD = mean((o - y) / y).
+    Not bounded above: a small y dominates. API - APD = mean((o - y) / y). Samples whose y is below 1e-38 are left out.
     """
     return _mean(_increase, y, o)
 
@@ -173,7 +185,7 @@ def faithfulness(
         )
     if bool((evidence < 0).any() | (evidence > 1 + 1e-6).any()):
         raise InputError("evidence outside [0, 1]", cure="Use Explanation.evidence().")
-    levels = torch.tensor(sorted(thresholds), dtype=torch.float64).to(x)
+    levels = torch.tensor(_levels(thresholds), dtype=torch.float64).to(x)
 
     def run(score: Score) -> tuple[Tensor, Tensor]:
         return _kept(score, evidence[score.first : score.first + len(score)], levels, b, codes)
@@ -185,14 +197,29 @@ def faithfulness(
     return Faithfulness(levels.double().cpu().numpy(), y, o, nothing.cpu().numpy())
 
 
+def _levels(thresholds: Sequence[float], *, below_one: bool = False) -> list[float]:
+    """Thresholds in order; InputError for none, for equal ones, and for what is not from 0 to 1."""
+    if isinstance(thresholds, str) or not isinstance(thresholds, Sequence | np.ndarray | Tensor):
+        raise InputError(f"thresholds is {thresholds!r}", cure="Give numbers from 0 to 1.")
+    levels = sorted(fraction("a threshold", float(t)) for t in thresholds)
+    if not levels or len(set(levels)) < len(levels) or (below_one and levels[0] == 1):
+        raise InputError(f"thresholds {levels}", cure="Give different numbers from 0 to 1, at least one of them below 1.")
+    return levels
+
+
 def _kept(score: Score, evidence: Tensor, levels: Tensor, b: Tensor, codes: Tensor | None) -> tuple[Tensor, Tensor]:
     """y (B,) and o (B, T): the probability of the target on the samples, and on what each threshold leaves of them."""
 
     def cut(sample: Tensor, draw: Tensor) -> Tensor:
         return blended(score.x[sample], b, codes, at_threshold(evidence[sample], levels[draw]))
 
+    if not score.x.is_floating_point():
+        raise UnsupportedError("the part that a map keeps of whole numbers, which cannot be weighed", cure="Use deletion.")
     own = score.own_probability()
-    return own, score.values(len(levels), cut, of="probability")
+    o = score.values(len(levels), cut, of="probability")
+    double = own.dtype == torch.float64
+    tied = ROUNDINGS * torch.finfo(torch.float64 if double else torch.float32).eps
+    return own, torch.where((o - own[:, None]).abs() <= tied * torch.maximum(o, own[:, None]), own[:, None], o)
 
 
 def removed(baseline: Any, x: Tensor, codes: Tensor | None, missing: bool) -> Tensor:
@@ -237,7 +264,7 @@ def _of_curves(name: str, calibrated: bool) -> Any:
             b = removed(baseline, score.x, relevance.codes, score.inputs.missing)
             return _kept(score, relevance.evidence, torch.tensor(levels, dtype=torch.float64).to(score.x), b, relevance.codes)
 
-        levels = sorted(float(t) for t in thresholds)
+        levels = _levels(thresholds, below_one=calibrated)
         same = repr(baseline) if isinstance(baseline, int | float | str) else id(baseline)
         y, o = (t.double().cpu().numpy() for t in score.once(("kept", id(relevance), tuple(levels), same), make))
         if calibrated:

@@ -90,7 +90,7 @@ def _area(score: Score, relevance: Relevance, baseline: Any, steps: int, of: str
     counts = [round(positions * t / steps) for t in range(steps + 1)]
     order = relevance.order()
     rank = torch.empty_like(order).scatter_(1, order, torch.arange(positions, device=order.device).expand_as(order))
-    inner = torch.tensor(counts[1:-1], device=order.device)
+    inner = torch.tensor(counts[1:-1], dtype=torch.long, device=order.device)
 
     def keep(sample: Tensor, draw: Tensor) -> Tensor:
         first = rank[sample] < inner[draw, None]
@@ -115,5 +115,5 @@ def _said_of_ties(relevance: Relevance, order: Tensor, counts: list[int]) -> lis
     """Whether the order of equal values has a part in the answer."""
     down = relevance.map.flatten(1).gather(1, order)
     notes = [CONSTANT] if bool((down[:, 0] == down[:, -1]).any()) else []
-    cuts = torch.tensor(counts[1:-1], device=order.device)
+    cuts = torch.tensor(counts[1:-1], dtype=torch.long, device=order.device)
     return notes + ([TIES] if bool((down[:, cuts - 1] == down[:, cuts]).any()) else [])

@@ -259,6 +259,10 @@ def of_models() -> list[str]:
 
 def _explained(relevance: Mapping[str, Any], target: Target) -> tuple[Target, str]:
     """The target and the scale that the explanations explain; InputError where they disagree."""
+    if not isinstance(relevance, Mapping):
+        raise InputError(
+            f"relevance is {type(relevance).__name__}", cure="Give a dictionary from names to maps, as of explain."
+        )
     if not relevance:
         raise InputError("no maps to measure", cure="Give at least one explanation.")
     known = {name: e for name, e in relevance.items() if isinstance(e, Explanation)}

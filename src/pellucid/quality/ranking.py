@@ -70,9 +70,11 @@ def rank(columns: Mapping[str, Column], *, level: float = LEVEL, resamples: int 
     """Ranks by every measure and over all of them, with bootstrap intervals.
 
     The same resamples of the samples serve all methods, so that differences are paired: a picture that is hard for all methods
-    moves none of them. A method's mean rank is over the measures that have a value for it, by their weights; equal ranks are
-    shared. Its interval comes from ranking anew in every resample: it tells how far these samples decide the order, not whether
-    the measures agree.
+    moves none of them. Where a map has no value it takes part with the worst that any ranked method has on that sample, so that
+    saying nothing of hard samples is no advantage; its mean is over the samples that have one.
+
+    A method's mean rank is over the measures that have a value for it, by their weights; equal ranks are shared. Its interval
+    comes from ranking anew in every resample: it tells how far these samples decide the order, not whether the measures agree.
 
     Raises InputError where there is nothing to rank.
     """
@@ -85,7 +87,7 @@ def rank(columns: Mapping[str, Column], *, level: float = LEVEL, resamples: int 
         names = list(column.values)
         table = np.stack([np.asarray(column.values[n], dtype=np.float64) for n in names])
         means = _resampled(table, resamples, seed)
-        places[measure], drawn = _places(names, table, means, column, tail)
+        places[measure], drawn = _places(names, table, means, column, tail, seed)
         for name, row in drawn.items():
             if column.weight > 0:
                 ranks.setdefault(name, []).append((column.weight, row))
@@ -111,32 +113,43 @@ def _resampled(table: Floats, resamples: int, seed: int) -> Floats:
 
 
 def _places(
-    names: list[str], table: Floats, means: Floats, column: Column, tail: float
+    names: list[str], table: Floats, means: Floats, column: Column, tail: float, seed: int
 ) -> tuple[dict[str, Place], dict[str, Floats]]:
     """A place for every method, and for the ranked ones the rank (1 + S,) in every resample."""
     sign = -1 if column.larger_is_better else 1
     ranked = [names.index(name) for name in column.ranked]
+    filled = sign * table  # smaller is better from here on
     drawn: dict[str, Floats] = {}
     if ranked:
-        filled = np.where(np.isnan(means[:, ranked]), np.inf, sign * means[:, ranked])
-        for i, row in zip(ranked, rankdata(filled, axis=1).T):
+        filled[ranked] = _with_worst(filled[ranked])
+        costs = _resampled(filled[ranked], len(means) - 1, seed)
+        for i, row in zip(ranked, rankdata(costs, axis=1).T):
             drawn[names[i]] = row
-        leader = ranked[int(np.argmin(filled[0]))]
+        leader = ranked[int(np.argmin(costs[0]))]
+
+    def ends(i: int, j: int) -> tuple[float, float]:
+        """The interval of how much worse i is than j, over the samples of which both have a value."""
+        apart = _resampled((filled[i] - filled[j])[None], len(means) - 1, seed)[1:, 0]
+        return _quantile(apart, tail), _quantile(apart, 1 - tail)
+
     controls = [names.index(c) for c in column.controls if c in names and c not in column.won]
+    controls = [c for c in controls if not np.isnan(filled[c]).all()]
     places = {}
     for i, name in enumerate(names):
         known = int((~np.isnan(table[i])).sum())
         lower, upper = np.nanquantile(means[1:, i], (tail, 1 - tail)) if known else (np.nan, np.nan)
-        best = False
-        beats: bool | None = None
-        if i in ranked:
-            best = i == leader or bool(_quantile(sign * (means[1:, i] - means[1:, leader]), tail) <= 0)
-            if controls:
-                ends = [_quantile(sign * (means[1:, i] - means[1:, c]), 1 - tail) for c in controls]
-                beats = all(end < 0 for end in ends if not np.isnan(end))
+        best = i in ranked and (i == leader or ends(i, leader)[0] <= 0)
+        beats = all(ends(i, c)[1] < 0 for c in controls) if i in ranked and controls else None
         rank_ = float(drawn[name][0]) if name in drawn else None
         places[name] = Place(float(means[0, i]), float(lower), float(upper), known, rank_, best, beats)
     return places, drawn
+
+
+def _with_worst(costs: Floats) -> Floats:
+    """(M, N) with the greatest of its column in the place of what is missing; a column without any value stays."""
+    known = ~np.isnan(costs)
+    worst = np.where(known, costs, -np.inf).max(0)
+    return np.where(known | ~known.any(0), costs, worst)
 
 
 def _quantile(values: Floats, share: float) -> float:

@@ -13,8 +13,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -34,33 +37,58 @@ from .explaining import Methods, completed
 from .recall import data_of, facts_of, model_of, split_of, study_of, target_index
 from .run_directory import RunDirectory, plain
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # not of every system; there two benchmarks at once measure twice
+    fcntl = None
+
 FOLDER, RESULTS = "benchmark", "results.jsonl"
 # Rows of one piece, which is what a kill loses of one method at most; rows that are explained again and again.
 PIECE, CHECKED = 50, 16
 EXPLAINED = "explain"
+# Where the truth is known this is mass_on_truth once more.
+TWICE = "energy_in_box"
 Measures = Mapping[str, Mapping[str, Any]]
 Tell = Callable[[str], None]
 
 
 class Results:
-    """Lines of JSON by their key, appended one by one; what a kill left half written is cut off and made again."""
+    """Lines of JSON by their key, appended one by one; what a kill left half written is cut off and made again.
+
+    The file is locked for as long as this lives: two benchmarks of one run at once would measure everything twice.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[str, dict[str, Any]] = {}
-        if path.is_file():
-            whole = path.read_bytes()
-            kept = whole[: whole.rfind(b"\n") + 1]
-            if len(kept) < len(whole):
-                with path.open("r+b") as file:
-                    file.truncate(len(kept))
-            for number, text in enumerate(kept.decode().splitlines(), 1):
-                try:
-                    line = json.loads(text)
-                    self.lines[line["key"]] = line
-                except (ValueError, KeyError, TypeError) as error:
-                    where, cure = f"{path}:{number}", "Delete the line; what it held is measured again."
-                    raise InputError("not a line of results", where=where, cure=cure) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self.close()
+                raise InputError("another benchmark of this run is at work", where=path, cure="Wait for it.") from error
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        whole = self.path.read_bytes()
+        kept = whole[: whole.rfind(b"\n") + 1]
+        if len(kept) < len(whole):
+            with self.path.open("r+b") as file:
+                file.truncate(len(kept))
+        for number, text in enumerate(kept.splitlines(), 1):
+            try:
+                line = json.loads(text)
+                self.lines[line["key"]] = line
+            except (ValueError, KeyError, TypeError) as error:
+                where, cure = f"{self.path}:{number}", "Delete the line; what it held is measured again."
+                raise InputError("not a line of results", where=where, cure=cure) from error
 
     def __contains__(self, key: str) -> bool:
         return key in self.lines
@@ -68,11 +96,13 @@ class Results:
     def add(self, key: str, **line: Any) -> None:
         """Write a line so that it survives a kill."""
         self.lines[key] = line = json.loads(json.dumps(plain({"key": key, **line})))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Let another benchmark begin."""
+        self._file.close()
 
 
 @dataclass
@@ -115,10 +145,18 @@ class Contest:
         return known if len(known) == len(pieces) else None
 
 
-def _said(options: Mapping[str, Any]) -> Any:
-    return plain(
-        {k: v if isinstance(v, str | int | float | bool | list | tuple | None) else repr(v) for k, v in options.items()}
-    )
+def _said(value: Any) -> Any:
+    """An option as plain values that tell it from every other: of an array type, shape and a digest of its bytes."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _said(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_said(v) for v in value]
+    if isinstance(value, Tensor | np.ndarray):
+        array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
+        return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+    raise InputError(f"an option is {type(value).__name__}", cure="Give plain values or arrays, which can be told apart.")
 
 
 def suited_measures(run: RunDirectory) -> dict[str, dict[str, Any]]:
@@ -127,7 +165,7 @@ def suited_measures(run: RunDirectory) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for entry in MEASURES:
         asks = entry.facts.get("asks")
-        if asks is None or (asks == "truth" and not has_truth):
+        if asks is None or (asks == "truth" and not has_truth) or entry.name == TWICE:
             continue
         if unfit and entry.facts.get("of") == "probability":
             if "of" in entry.options():
@@ -147,10 +185,10 @@ def contest(
     tell: Tell = lambda text: None,
 ) -> Contest:
     """The contest of these methods (all that there are) by these measures (all that suit) on test rows drawn at random."""
-    chosen = {name: {} for name in METHODS.names()} if methods is None else methods
+    chosen = {name: {} for name in METHODS.names()} if methods is None else _named(methods, "method")
     for name, options in chosen.items():
         METHODS[name].check_options(options)
-    judged = suited_measures(run) if measures is None else measures
+    judged = suited_measures(run) if measures is None else _named(measures, "measure")
     for name, options in judged.items():
         if MEASURES[name].facts.get("asks") is None:
             known = ", ".join(suited_measures(run))
@@ -161,9 +199,20 @@ def contest(
     order = torch.randperm(len(test), generator=seeds.generator(study.seed, "samples to benchmark"))
     weights = hashlib.sha256(run.model.read_bytes()).hexdigest() if run.model.is_file() else ""
     target = target_index(facts_of(run), study.explanation.target)
-    origin = [weights, facts_of(run)["fingerprint"], study.seed, target, study.explanation.layer]
+    rest = [version("pellucid"), study.model.model_dump(), hashlib.sha256((run.path / "split.json").read_bytes()).hexdigest()]
+    origin = [weights, facts_of(run)["fingerprint"], study.seed, target, study.explanation.layer, *rest]
+    few = min(checks.count("checked", checked, least=2), count)
     results = Results(run.path / FOLDER / RESULTS)
-    return Contest(run, chosen, judged, test[order[:count].numpy()], min(checked, count), origin, results, tell)
+    return Contest(run, chosen, judged, test[order[:count].numpy()], few, origin, results, tell)
+
+
+def _named(given: Any, kind: str) -> dict[str, dict[str, Any]]:
+    """Names with their options; InputError for none."""
+    if not isinstance(given, Mapping):
+        given = dict.fromkeys([given] if isinstance(given, str) else given)
+    if not given:
+        raise InputError(f"no {kind} asked for", cure=f"Name one, or leave {kind}s= out for all.")
+    return {str(name): dict(options or {}) for name, options in given.items()}
 
 
 def compete(c: Contest) -> None:
@@ -291,7 +340,8 @@ def _explained(c: Contest, method: str, rows: np.ndarray, x: Tensor) -> Explanat
     key = c.key(method, EXPLAINED, rows)
     path = c.run.path / FOLDER / "maps" / f"{method}-{key[:12]}.safetensors"
     if key in c.results and path.is_file():
-        return Explanation.load(path)
+        with suppress(InputError):  # damaged: it is made again
+            return Explanation.load(path)
     options = completed(c.run, method, c.methods[method])
     start = time.perf_counter()
     made = explain(model_of(c.run), x, {method: options}, target=c.origin[3], layer=c.origin[4], seed=_seed(c, rows))[method]

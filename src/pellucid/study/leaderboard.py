@@ -14,7 +14,7 @@ from pellucid.quality.ranking import Column, rank
 from pellucid.training.checkpoint import write_atomically
 
 from . import report_tables as tables
-from .contest import CHECKED, EXPLAINED, FOLDER, Contest, Measures, compete, contest
+from .contest import CHECKED, EXPLAINED, FOLDER, Contest, Measures, compete, contest, suited_measures
 from .explaining import Methods
 from .recall import facts_of, study_of
 from .report import picture, template
@@ -59,11 +59,24 @@ def benchmark(
     )
     try:
         compete(c)
+        value = standings(c)
+        return value | {"page": str(write_page(c, value))}
     except KeyboardInterrupt:
         write_page(c, standings(c))
-        raise Interrupted("stopped; what was measured is kept", cure=f"Go on with: pellucid benchmark {run.path}") from None
-    value = standings(c)
-    return value | {"page": str(write_page(c, value))}
+        raise Interrupted("stopped; what was measured is kept", cure=f"Go on with: {command(c)}") from None
+    finally:
+        c.results.close()
+
+
+def command(c: Contest) -> str:
+    """What to type for the same contest."""
+    words = [f"pellucid benchmark {c.run.path} --samples {len(c.rows)} --checked {len(c.few())}"]
+    if set(c.methods) != set(METHODS.names()):
+        words.append(f"--methods {','.join(c.methods)}")
+    words += [f"--set {name}.{key}={value}" for name, options in c.methods.items() for key, value in options.items()]
+    if set(c.measures) != set(suited_measures(c.run)):
+        words.append(f"--measures {','.join(c.measures)}")
+    return " ".join(words)
 
 
 def standings(c: Contest) -> dict[str, Any]:
@@ -119,7 +132,8 @@ def _column(
             values[method] = np.array([np.nan if v is None else v for part in kept for v in part], dtype=np.float64)
     if not values:
         return None
-    alike = [name for name in c.measures if MEASURES[name].family == entry.family]
+    refused = _refused(c)
+    alike = [name for name in c.measures if MEASURES[name].family == entry.family and name not in refused]
     weight = 0.0 if entry.family in UNRANKED else 1 / len(alike)
     won = entry.facts.get("won_by", "").split(", ")
     return Column(values, bool(entry.facts["larger_is_better"]), controls, weight, [name for name in controls if name in won])
@@ -167,8 +181,14 @@ def _verdict(c: Contest, method: str) -> dict[str, Any]:
 
 def _refused(c: Contest) -> dict[str, str]:
     """Measures that cannot judge this model or these data, with the reason."""
-    mine = [line for line in c.results.lines.values() if "refused" in line and line["measure"] in c.measures]
-    return {line["measure"]: line["refused"] for line in mine if line["method"] in c.methods}
+    found = {}
+    for name in c.measures:
+        rows = [c.few()] if MEASURES[name].facts["asks"] in ("method", "states") else list(c.pieces())
+        lines = [c.results.lines.get(c.key(m, name, part)) for m in c.methods if m not in c.refused for part in rows]
+        reasons = {line["refused"] for line in lines if line is not None and "refused" in line}
+        if reasons and not any(line is not None and "refused" not in line for line in lines):
+            found[name] = "; ".join(sorted(reasons))
+    return found
 
 
 def table(value: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -306,7 +326,7 @@ def write_page(c: Contest, value: Mapping[str, Any]) -> Path:
         matrix=matrix(value),
         families=_families(value),
         sanity=sanity(value),
-        run_path=c.run.path.name,
+        command=command(c),
     )
     write_atomically(folder / "index.html", page.encode())
     return folder / "index.html"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pellucid.core import checks, seeds
+from pellucid.core.errors import InputError
 from pellucid.core.table import METHODS
 from pellucid.data.dataset import Data
 from pellucid.data.table_preparation import TablePreparation
@@ -238,7 +239,10 @@ def _one(
     """One method's explanation for both networks; nothing, and its reason in ``refused``, where it cannot explain one."""
     found = {}
     for network, run in runs.items():
-        made, reasons = explain_all(run, x, {name: options}, target)
+        try:
+            made, reasons = explain_all(run, x, {name: options}, target)
+        except InputError as error:  # of an option: the networks are trained, and the other methods go on
+            made, reasons = {}, {name: str(error)}
         if reasons:
             refused[name] = reasons[name]
             return {}
