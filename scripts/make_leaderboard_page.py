@@ -43,7 +43,8 @@ def page(value: Mapping[str, Any], truth: Mapping[str, Any]) -> str:
         "pictures, the same for all methods, so that what is hard for all moves none: they tell how far these pictures "
         "decide the order, not whether the measures agree. *Best in*: measures in which no method is better by more "
         "than chance (paired 95 % interval). *No better than a control in*: measures in which a map that knows nothing of the "
-        "model is not worse by more than chance. Milliseconds are of one core, one method at a time.",
+        "model is not worse by more than chance. A map without a value for a picture ranks there with "
+        "the worst. Milliseconds are of one core, one method at a time.",
         _table(header, [[f"`{cell}`" if i == 1 else cell for i, cell in enumerate(row)] for row in rows]),
         "## Sanity check",
         f"On {value['checked']} of the pictures the layers were made random one after the other, from the output down "
@@ -51,7 +52,8 @@ def page(value: Mapping[str, Any], truth: Mapping[str, Any]) -> str:
         _table(list(checked.header), [[f"`{row[0]}`", *row[1:]] for row in checked.rows]),
         f"{checked.caption} Guided backpropagation, nearly blind to the higher layers in published checks, is so here: "
         f"{upper['guided_backpropagation']} of its map is left when the upper layers are random, of the gradient's "
-        f"{upper['gradient']} and of Grad-CAM's {upper['grad_cam']}; it does change with the lower ones.",
+        f"{upper['gradient']} and of Grad-CAM's {upper['grad_cam']}; it does change with the lower ones. "
+        "LIME keeps much of its likeness because its maps are constant on segments, and segments are the picture's.",
         "## The measures, and what they favour",
         "Every measure has a known bias, and most can be satisfied by a map that knows nothing; the last columns show what the "
         "three controls get.",
