@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pellucid.study.leaderboard import label, sanity, sentences, table
+from pellucid.study.leaderboard import chart, label, sanity, sentences, table
 from pellucid.visual.leaderboard import leaderboard
 from pellucid.visual.style import png
 
@@ -145,10 +145,7 @@ def main() -> None:
     if not given.text:
         value, truth = map(measured, given.runs)
         NUMBERS.write_text(json.dumps({"bundled": value, "truth": truth}, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        ranks = {n: tuple(row) for n, row in value["overall"].items()}
-        passed = {n: facts["passed"] for n, facts in value["methods"].items()}
-        seconds = {n: max(value["methods"][n]["seconds"], 1e-6) for n in ranks}
-        PICTURE.write_bytes(png(leaderboard(ranks, passed, seconds), dpi=RESOLUTION))
+        PICTURE.write_bytes(png(leaderboard(*chart(value)), dpi=RESOLUTION))
     numbers = json.loads(NUMBERS.read_text("utf-8"))
     PAGE.write_text(page(numbers["bundled"], numbers["truth"]), "utf-8")
     print(PAGE)

@@ -169,6 +169,9 @@ def test_a_damaged_map_is_made_again_and_one_benchmark_works_at_a_time(own):
     whole = numbers(benchmark(own, **asked))
     (kept,) = (own.path / "benchmark" / "maps").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
+    more = asked | {"measures": {"apd": {}, "ir": {}}}
+    assert benchmark(own, **more)["places"]["apd"] == whole["places"]["apd"]
+    assert len(kept.read_bytes()) > 100
     assert numbers(benchmark(own, **asked)) == whole
     held = contests.Results(own.path / "benchmark" / "results.jsonl")
     with pytest.raises(InputError, match="another benchmark of this run"):

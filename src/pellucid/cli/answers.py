@@ -21,6 +21,14 @@ Beside = Annotated[
         "--beside", metavar="NAME", help="A model beside the network, e.g. decision_tree.", show_default="the network"
     ),
 ]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME", help="A network from 'pellucid list models'.", show_default="as suits the data"),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="METHOD.OPTION=VALUE", help="An option of a method; may be repeated.", show_default=False),
+]
 Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Images, or CSV files.", show_default=False)]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .answers import Json, answer, columns, tell, training_progress, verb
+from .answers import Json, ModelName, Settings, answer, columns, tell, training_progress, verb
 
 
 @verb
@@ -19,22 +19,14 @@ def benchmark(
     data: Annotated[
         str, typer.Option(metavar="NAME|PATH", help="Without RUN: a data set, a folder of images, a table, or a study in YAML.")
     ] = "fashion_mnist",
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A network from 'pellucid list models'.", show_default="as suits the data"),
-    ] = None,
+    model: ModelName = None,
     methods: Annotated[str | None, typer.Option(metavar="A,B", help="Methods.", show_default="all")] = None,
     measures: Annotated[
         str | None, typer.Option(metavar="A,B", help="Measures.", show_default="all that suit the data")
     ] = None,
     samples: Annotated[int, typer.Option(min=2, help="Test rows.")] = 200,
     checked: Annotated[int, typer.Option(min=2, help="Of these, rows for the checks that explain again and again.")] = 16,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="METHOD.OPTION=VALUE", help="An option of a method; may be repeated.", show_default=False
-        ),
-    ] = None,
+    settings: Settings = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Without RUN: new run directory.", show_default="runs/<study>-<n>"),

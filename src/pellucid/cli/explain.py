@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .answers import Beside, Files, Json, RunPath, answer, columns, tell, verb
+from .answers import Beside, Files, Json, RunPath, Settings, answer, columns, tell, verb
 
 
 @verb
@@ -17,12 +17,7 @@ def explain(
     method: Annotated[
         str, typer.Option("--method", "-m", metavar="A,B", help="Methods, separated by commas.", show_default=False)
     ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="METHOD.OPTION=VALUE", help="An option of a method; may be repeated.", show_default=False
-        ),
-    ] = None,
+    settings: Settings = None,
     target: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Class to explain, by name or number.", show_default="the predicted one")
     ] = None,

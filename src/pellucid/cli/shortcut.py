@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .answers import Json, answer, columns, tell, training_progress, verb
+from .answers import Json, ModelName, Settings, answer, columns, tell, training_progress, verb
 
 
 @verb
@@ -18,10 +18,7 @@ def shortcut(
     data: Annotated[
         str, typer.Option(metavar="NAME|PATH", help="A bundled data set, a folder of images, a table, or a study in YAML.")
     ] = "fashion_mnist",
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A network from 'pellucid list models'.", show_default="as suits the data"),
-    ] = None,
+    model: ModelName = None,
     kind: Annotated[
         str | None,
         typer.Option(metavar="KIND", help="mark, snow or colour_cast of images; leak of tables.", show_default="mark or leak"),
@@ -29,12 +26,7 @@ def shortcut(
     methods: Annotated[
         str | None, typer.Option(metavar="A,B", help="Methods, separated by commas.", show_default="those of the study")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="METHOD.OPTION=VALUE", help="An option of a method; may be repeated.", show_default=False
-        ),
-    ] = None,
+    settings: Settings = None,
     samples: Annotated[int, typer.Option(min=2, help="Test rows to explain, half of them of the marked class.")] = 40,
     rows: Annotated[int, typer.Option(min=2, help="At most so many rows of each part.")] = 4000,
     epochs: Annotated[

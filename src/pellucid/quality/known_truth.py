@@ -11,7 +11,7 @@ from scipy import stats
 from pellucid.core.errors import InputError
 from pellucid.core.table import MEASURES
 
-from .localisation import maps_of, without_evidence
+from .localisation import beside, without_evidence
 from .measuring import Measured
 from .shortcut import array_of, relevance_on
 
@@ -76,15 +76,14 @@ def mass_on_truth(truth: ArrayLike, relevance: Any) -> Measured:
     Raises InputError as ``relevance_on`` does.
     """
     t = array_of(truth).astype(np.float64)
-    found = relevance_on(np.isnan(t) | (t > 0), maps_of(relevance))
+    found = relevance_on(np.isnan(t) | (t > 0), relevance)
     return Measured("mass_on_truth", found.share, notes=without_evidence(found.blank))
 
 
 def _compared(truth: ArrayLike, relevance: Any) -> tuple[Floats, Floats]:
     """(N, P) truth and maps."""
-    t, maps = array_of(truth).astype(np.float64), maps_of(relevance)
-    if t.shape == maps.shape[1:]:
-        t = np.broadcast_to(t, maps.shape)
+    given, maps = beside(truth, relevance)
+    t = given.astype(np.float64)
     if t.shape != maps.shape or maps.ndim < 2 or len(maps) == 0:
         cure = "Give maps (N, *spatial) and a truth for each."
         raise InputError(f"a truth of shape {t.shape} for maps of shape {maps.shape}", cure=cure)

@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from pellucid.core import checks
 from pellucid.core.errors import InputError
 from pellucid.core.table import MEASURES
-from pellucid.explanation.result import Explanation
 
 from .measuring import Measured
-from .shortcut import array_of, relevance_on
+from .shortcut import array_of, maps_of, relevance_on
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -45,7 +43,7 @@ def pointing_game(mask: ArrayLike, relevance: Any, *, tolerance: float = 0.0) ->
     Raises InputError as ``relevance_on`` does, and for a tolerance that leaves no position to miss.
     """
     checks.positive("tolerance", tolerance, zero=True)
-    on, maps = _beside(mask, relevance)
+    on, maps = beside(mask, relevance)
     found = relevance_on(on, maps)
     if tolerance > 0:
         near = np.stack([o | (ndimage.distance_transform_edt(~o) < tolerance) for o in on.astype(bool)])
@@ -73,7 +71,7 @@ def energy_in_box(mask: ArrayLike, relevance: Any) -> Measured:
 
     mask, relevance and errors: as for ``relevance_on``, which it is; boxes become masks by ``boxes_to_masks``.
     """
-    found = relevance_on(*_beside(mask, relevance))
+    found = relevance_on(*beside(mask, relevance))
     return Measured("energy_in_box", found.share, notes=without_evidence(found.blank))
 
 
@@ -94,7 +92,7 @@ def top_k_intersection(mask: ArrayLike, relevance: Any, *, k: int | None = None)
     k: the same for all samples; the number of positions on each mask when not given, where 1 means that order and mask agree.
     mask, relevance and errors: as for ``relevance_on``; also InputError for a k above the number of positions.
     """
-    on, maps = _beside(mask, relevance)
+    on, maps = beside(mask, relevance)
     found = relevance_on(on, maps)
     on, maps = on.reshape(len(on), -1).astype(bool), maps.reshape(len(maps), -1)
     places = maps.shape[1]
@@ -144,14 +142,7 @@ def _inside(box: Floats, sizes: tuple[int, ...], where: str) -> tuple[slice, ...
     return tuple(slice(int(a), int(b)) for a, b in zip(first, last))
 
 
-def maps_of(relevance: Any) -> Floats:
-    """(N, *spatial) with their sign, of an explanation or of maps. Raises InputError where they are not finite."""
-    given = array_of(relevance.map() if isinstance(relevance, Explanation) else relevance)
-    found: Floats = checks.finite("relevance", torch.from_numpy(given)).double().numpy()
-    return found
-
-
-def _beside(mask: ArrayLike, relevance: Any) -> tuple[NDArray[Any], Floats]:
+def beside(mask: ArrayLike, relevance: Any) -> tuple[NDArray[Any], Floats]:
     """The masks and the maps, one mask for each where all samples share one; ``relevance_on`` checks the rest."""
     on, maps = array_of(mask), maps_of(relevance)
     return np.broadcast_to(on, maps.shape).copy() if on.shape == maps.shape[1:] else on, maps

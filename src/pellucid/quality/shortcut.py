@@ -83,9 +83,7 @@ def relevance_on(mask: ArrayLike, relevance: Any) -> OnMask:
     Raises InputError for shapes that differ, masks of other than 0 and 1, masks that hold no cell or all of them, and
     relevance that is not finite.
     """
-    given = relevance.map() if isinstance(relevance, Explanation) else torch.as_tensor(array_of(relevance))
-    maps = finite("relevance", given.detach()).double().cpu().numpy()
-    on = array_of(mask)
+    maps, on = maps_of(relevance), array_of(mask)
     if on.shape == maps.shape[1:]:
         on = np.broadcast_to(on, maps.shape)
     if on.shape != maps.shape or maps.ndim < 2 or len(maps) == 0:
@@ -298,6 +296,14 @@ def _mean(shares: Floats) -> float:
 def array_of(values: Any) -> NDArray[Any]:
     """A tensor of any device, or anything else that numpy takes, in the order of memory that torch takes."""
     return np.ascontiguousarray(values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values)
+
+
+def maps_of(relevance: Any) -> Floats:
+    """(N, *spatial) with their sign, of an explanation or of maps. Raises InputError where they are not finite."""
+    given = relevance.map() if isinstance(relevance, Explanation) else relevance
+    tensor = given.detach() if isinstance(given, torch.Tensor) else torch.from_numpy(array_of(given))
+    found: Floats = finite("relevance", tensor).double().cpu().numpy()
+    return found
 
 
 def _part(values: NDArray[Any], inside: NDArray[np.bool_]) -> Floats:

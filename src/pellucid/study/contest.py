@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -36,6 +36,7 @@ from .auditing import UNFIT, maps_of
 from .explaining import Methods, completed
 from .recall import data_of, facts_of, model_of, split_of, study_of, target_index
 from .run_directory import RunDirectory, plain
+from .stages import Tell
 
 fcntl: ModuleType | None
 try:
@@ -50,7 +51,6 @@ EXPLAINED = "explain"
 # Where the truth is known this is mass_on_truth once more.
 TWICE = "energy_in_box"
 Measures = Mapping[str, Mapping[str, Any]]
-Tell = Callable[[str], None]
 
 
 class Results:
@@ -118,6 +118,21 @@ class Contest:
     results: Results
     tell: Tell = lambda text: None
     refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """The study's."""
+        return study_of(self.run).seed
+
+    @property
+    def target(self) -> int | None:
+        """The output that the study explains."""
+        return target_index(facts_of(self.run), study_of(self.run).explanation.target)
+
+    @property
+    def layer(self) -> str | None:
+        """The layer that the study looks at."""
+        return study_of(self.run).explanation.layer
 
     def pieces(self) -> Iterator[np.ndarray]:
         """The rows, ``PIECE`` at a time."""
@@ -238,20 +253,21 @@ def compete(c: Contest) -> None:
 
 def _measure(c: Contest, method: str, rows: np.ndarray, x: Tensor) -> None:
     """One method on one piece: the explanation, then everything that is measured of it as it is."""
+    missing = {name: o for name, o in c.asked("model").items() if c.key(method, name, rows) not in c.results}
+    beside = {name: o for name, o in c.asked("truth").items() if c.key(method, name, rows) not in c.results}
+    if not missing and not beside and c.key(method, EXPLAINED, rows) in c.results:
+        return
     try:
         explanation = _explained(c, method, rows, x)
     except UnsupportedError as error:
         c.refused[method] = str(error)
         return
-    missing = {name: o for name, o in c.asked("model").items() if c.key(method, name, rows) not in c.results}
     start = time.perf_counter()
     found, refused = _assessed(c, explanation, x, missing, _seed(c, rows))
-    if c.asked("truth"):
-        truth = data_of(c.run).truth
+    truth = data_of(c.run).truth
+    for name, options in beside.items():
         assert truth is not None
-        for name, options in c.asked("truth").items():
-            if c.key(method, name, rows) not in c.results:
-                found[name] = MEASURES[name].value(_mask(name, truth[rows]), explanation, **options)
+        found[name] = MEASURES[name].value(_mask(name, truth[rows]), explanation, **options)
     _write(c, method, rows, found, refused, time.perf_counter() - start)
 
 
@@ -288,11 +304,11 @@ def _check(c: Contest, method: str, rows: np.ndarray, x: Tensor) -> None:
         return
     try:
         options = {method: completed(c.run, method, c.methods[method])}
-        original = explain(model_of(c.run), x, options, target=c.origin[3], layer=c.origin[4], seed=_seed(c, rows))
+        original = explain(model_of(c.run), x, options, target=c.target, layer=c.layer, seed=_seed(c, rows))
     except UnsupportedError as error:
         c.refused[method] = str(error)
         return
-    target = original[method].target if original[method].target is not None else c.origin[3]
+    target = original[method].target if original[method].target is not None else c.target
     for name, asked in wanted.items():
         start = time.perf_counter()
         found: dict[str, Measured] = {}
@@ -300,12 +316,12 @@ def _check(c: Contest, method: str, rows: np.ndarray, x: Tensor) -> None:
         more: dict[str, Any] = {}
         try:
             if MEASURES[name].facts["asks"] == "method":
-                common: dict[str, Any] = {"target": target, "layer": c.origin[4], "seed": _seed(c, rows), "original": original}
+                common: dict[str, Any] = {"target": target, "layer": c.layer, "seed": _seed(c, rows), "original": original}
                 found = {name: sensitivities(model_of(c.run), x, options, **common, **asked)[method]}
             else:
                 maps = maps_of(c.run, x, options, target, seed=_seed(c, rows))
                 before = {method: original[method].map()}
-                judged = MEASURES[name].value(model_of(c.run), maps, seed=c.origin[2], original=before, **asked)[method]
+                judged = MEASURES[name].value(model_of(c.run), maps, seed=c.seed, original=before, **asked)[method]
                 found = {name: Measured(name, judged.kept_values)}
                 more = {"judged": judged.to_json()}
         except UnsupportedError as error:
@@ -332,7 +348,7 @@ def _write(
 
 def _seed(c: Contest, rows: np.ndarray) -> int:
     """Random numbers of a piece depend on the study's seed and its first row, so no two pieces share them."""
-    return seeds.derive(int(c.origin[2]), "benchmark", int(rows[0]))
+    return seeds.derive(c.seed, "benchmark", int(rows[0]))
 
 
 def _explained(c: Contest, method: str, rows: np.ndarray, x: Tensor) -> Explanation:
@@ -344,7 +360,7 @@ def _explained(c: Contest, method: str, rows: np.ndarray, x: Tensor) -> Explanat
             return Explanation.load(path)
     options = completed(c.run, method, c.methods[method])
     start = time.perf_counter()
-    made = explain(model_of(c.run), x, {method: options}, target=c.origin[3], layer=c.origin[4], seed=_seed(c, rows))[method]
+    made = explain(model_of(c.run), x, {method: options}, target=c.target, layer=c.layer, seed=_seed(c, rows))[method]
     seconds = time.perf_counter() - start
     made.save(path.with_suffix(".part"))
     os.replace(path.with_suffix(".part"), path)

@@ -85,20 +85,22 @@ def standings(c: Contest) -> dict[str, Any]:
     methods = [m for m in c.methods if c.found(m, EXPLAINED, pieces) is not None] if pieces else []
     controls = [m for m in methods if METHODS[m].family == "baseline"]
     ordered = sorted(c.measures, key=_order)
-    columns = {name: column for name in ordered if (column := _column(c, name, methods, controls, pieces)) is not None}
-    found = rank(columns, seed=int(c.origin[2])) if columns else None
+    refused = _refused(c)
+    asked = [name for name in ordered if name not in refused]
+    columns = {name: column for name in asked if (column := _column(c, name, methods, controls, pieces, asked)) is not None}
+    found = rank(columns, seed=c.seed) if columns else None
     value: dict[str, Any] = {
         "samples": int(sum(map(len, pieces))),
         "checked": len(c.few()),
         "asked": len(c.rows),
-        "seed": c.origin[2],
+        "seed": c.seed,
         "controls": controls,
         "overall": {name: list(row) for name, row in found.overall.items()} if found else {},
         "measures": {name: _about(name, columns[name].weight) for name in columns},
         "places": {m: {n: asdict(p) for n, p in row.items()} for m, row in found.places.items()} if found else {},
         "methods": {name: _cost(c, name, pieces) | _verdict(c, name) for name in methods},
         "refused": dict(c.refused),
-        "not measured": _refused(c),
+        "not measured": refused,
     }
     plain_value: dict[str, Any] = plain(value)
     return plain_value
@@ -120,7 +122,12 @@ def _has(c: Contest, method: str, rows: np.ndarray) -> bool:
 
 
 def _column(
-    c: Contest, measure: str, methods: Sequence[str], controls: Sequence[str], pieces: Sequence[np.ndarray]
+    c: Contest,
+    measure: str,
+    methods: Sequence[str],
+    controls: Sequence[str],
+    pieces: Sequence[np.ndarray],
+    asked: Sequence[str],
 ) -> Column | None:
     entry = MEASURES[measure]
     rows = [c.few()] if entry.facts["asks"] in ("method", "states") else pieces
@@ -132,8 +139,7 @@ def _column(
             values[method] = np.array([np.nan if v is None else v for part in kept for v in part], dtype=np.float64)
     if not values:
         return None
-    refused = _refused(c)
-    alike = [name for name in c.measures if MEASURES[name].family == entry.family and name not in refused]
+    alike = [name for name in asked if MEASURES[name].family == entry.family]
     weight = 0.0 if entry.family in UNRANKED else 1 / len(alike)
     won = entry.facts.get("won_by", "").split(", ")
     return Column(values, bool(entry.facts["larger_is_better"]), controls, weight, [name for name in controls if name in won])
@@ -267,6 +273,13 @@ def sanity(value: Mapping[str, Any]) -> tables.Grid:
     return tables.Grid(header, rows, "Likeness to the original map that is left when layers are random; chance is 0 %.")
 
 
+def chart(value: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
+    """What the figure ``leaderboard`` shows: mean ranks with intervals, verdicts, seconds."""
+    ranks = {name: tuple(row) for name, row in value["overall"].items()}
+    passed = {name: facts["passed"] for name, facts in value["methods"].items()}
+    return ranks, passed, {name: max(value["methods"][name]["seconds"], 1e-6) for name in ranks}
+
+
 def matrix(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each method, then the controls: per measure the text, how dark its cell is, and its marks."""
     decimals = {m: _decimals([p["mean"] for p in row.values()]) for m, row in value["places"].items()}
@@ -310,8 +323,6 @@ def write_page(c: Contest, value: Mapping[str, Any]) -> Path:
     folder = c.run.path / FOLDER
     c.run.write_json(f"{FOLDER}/benchmark.json", value)
     evaluation = c.run.read_json("evaluation.json") if (c.run.path / "evaluation.json").is_file() else None
-    passed = {name: facts["passed"] for name, facts in value["methods"].items()}
-    seconds = {name: max(value["methods"][name]["seconds"], 1e-6) for name in value["overall"]}
     alt = "Mean rank of every method with its interval, the best on top, and its seconds per sample."
     header, rows = table(value)
     page = template("leaderboard.html.j2").render(
@@ -321,7 +332,7 @@ def write_page(c: Contest, value: Mapping[str, Any]) -> Path:
         model_title=tables.model_title(study_of(c.run).model.name),
         headline=evaluation and evaluation["headline"],
         sentences=sentences(value),
-        picture=picture("leaderboard", alt, {n: tuple(v) for n, v in value["overall"].items()}, passed, seconds),
+        picture=picture("leaderboard", alt, *chart(value)),
         ranking=tables.Grid(header, rows, "Methods by their mean rank over the ranked measures.", numbers=2),
         matrix=matrix(value),
         families=_families(value),
