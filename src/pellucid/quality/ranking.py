@@ -82,12 +82,15 @@ def rank(columns: Mapping[str, Column], *, level: float = LEVEL, resamples: int 
         raise InputError("no measure to rank by", cure="Give at least one column of values.")
     tail = (1 - checks.fraction("level", level, ends=False)) / 2
     places: dict[str, dict[str, Place]] = {}
+    counts: dict[int, Floats] = {}  # the same for all columns of as many samples
     ranks: dict[str, list[tuple[float, Floats]]] = {}
     for measure, column in columns.items():
         names = list(column.values)
         table = np.stack([np.asarray(column.values[n], dtype=np.float64) for n in names])
-        means = _resampled(table, resamples, seed)
-        places[measure], drawn = _places(names, table, means, column, tail, seed)
+        n = table.shape[1]
+        if n not in counts:
+            counts[n] = _counts(n, resamples, seed)
+        places[measure], drawn = _places(names, table, counts[n], column, tail)
         for name, row in drawn.items():
             if column.weight > 0:
                 ranks.setdefault(name, []).append((column.weight, row))
@@ -99,12 +102,15 @@ def rank(columns: Mapping[str, Column], *, level: float = LEVEL, resamples: int 
     return Ranking(places, dict(sorted(overall.items(), key=lambda item: item[1][0])))
 
 
-def _resampled(table: Floats, resamples: int, seed: int) -> Floats:
-    """(1 + S, M) the means of every method: of the samples as they are, then of S resamples; NaN left out."""
-    n = table.shape[1]
+def _counts(n: int, resamples: int, seed: int) -> Floats:
+    """(1 + S, N) how often each sample counts: once, then in each of S resamples."""
     rng = np.random.default_rng(seeds.derive(seed, "resamples", n))
     counts = rng.multinomial(n, np.full(n, 1 / n), size=checks.count("resamples", resamples)).astype(np.float64)
-    counts = np.concatenate([np.ones((1, n)), counts])
+    return np.concatenate([np.ones((1, n)), counts])
+
+
+def _resampled(table: Floats, counts: Floats) -> Floats:
+    """(1 + S, M) the means of every method: of the samples as they are, then of each resample; NaN left out."""
     known = ~np.isnan(table)
     weight = counts @ known.T
     total = counts @ np.where(known, table, 0).T
@@ -113,23 +119,24 @@ def _resampled(table: Floats, resamples: int, seed: int) -> Floats:
 
 
 def _places(
-    names: list[str], table: Floats, means: Floats, column: Column, tail: float, seed: int
+    names: list[str], table: Floats, counts: Floats, column: Column, tail: float
 ) -> tuple[dict[str, Place], dict[str, Floats]]:
     """A place for every method, and for the ranked ones the rank (1 + S,) in every resample."""
+    means = _resampled(table, counts)
     sign = -1 if column.larger_is_better else 1
     ranked = [names.index(name) for name in column.ranked]
     filled = sign * table  # smaller is better from here on
     drawn: dict[str, Floats] = {}
     if ranked:
         filled[ranked] = _with_worst(filled[ranked])
-        costs = _resampled(filled[ranked], len(means) - 1, seed)
+        costs = _resampled(filled[ranked], counts)
         for i, row in zip(ranked, rankdata(costs, axis=1).T):
             drawn[names[i]] = row
         leader = ranked[int(np.argmin(costs[0]))]
 
     def ends(i: int, j: int) -> tuple[float, float]:
         """The interval of how much worse i is than j, over the samples of which both have a value."""
-        apart = _resampled((filled[i] - filled[j])[None], len(means) - 1, seed)[1:, 0]
+        apart = _resampled((filled[i] - filled[j])[None], counts)[1:, 0]
         return _quantile(apart, tail), _quantile(apart, 1 - tail)
 
     controls = [names.index(c) for c in column.controls if c in names and c not in column.won]
